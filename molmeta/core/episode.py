@@ -1,0 +1,186 @@
+"""Episodes, and many of them collated into one flat batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from molmeta.core.task import Inputs, IntArray, Task, TaskKind, TaskSource
+
+
+@dataclass(frozen=True, eq=False)
+class Episode:
+    """One draw from a task.
+
+    Attributes:
+        task: where it was drawn from.
+        support: ``[n]`` positions in the task.
+        query: ``[m]`` positions in the task.
+        classes: the task's classes that the episode numbers 0..k-1; None keeps the task's own numbers.
+    """
+
+    task: Task
+    support: IntArray
+    query: IntArray
+    classes: IntArray | None = None
+
+    @property
+    def num_classes(self) -> int:
+        return self.task.num_classes if self.classes is None else len(self.classes)
+
+    def labels(self, positions: IntArray) -> np.ndarray[tuple[int], np.dtype[np.generic]]:
+        """The labels at ``positions``, as this episode numbers the classes."""
+        labels = self.task.labels[positions]
+        if self.classes is None:
+            return labels
+        order = np.argsort(self.classes)
+        return order[np.searchsorted(self.classes, labels, sorter=order)]
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledSet:
+    """``n`` labelled examples of one task.
+
+    Attributes:
+        inputs: ``n`` raw inputs, or their :class:`~molmeta.core.learner.Encoding`.
+        labels: ``[n]`` class indices (int64), or values for regression.
+        kind: what the labels are.
+        num_classes: k; 0 for regression.
+    """
+
+    inputs: Inputs
+    labels: torch.Tensor
+    kind: TaskKind = TaskKind.BINARY
+    num_classes: int = 2
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class EpisodeBatch:
+    """``t`` episodes of one kind, flat: their rows stand one after another, support and query alike.
+
+    Attributes:
+        inputs: ``n`` rows of inputs (or their Encoding).
+        labels: ``[n]`` class indices, or raw values for regression.
+        episode: ``[n]`` which episode each row belongs to, ascending.
+        is_support: ``[n]`` bool.
+        num_classes: ``[t]``; 0 for regression.
+        kind: what the labels are.
+        target_loc: ``[t]`` mean of the support's values (0 for classification).
+        target_scale: ``[t]`` their deviation; 1 where it is 0, and for classification.
+        task_inputs: inputs that describe each task, or None.
+    """
+
+    inputs: Inputs
+    labels: torch.Tensor
+    episode: torch.Tensor
+    is_support: torch.Tensor
+    num_classes: torch.Tensor
+    kind: TaskKind
+    target_loc: torch.Tensor
+    target_scale: torch.Tensor
+    task_inputs: Inputs | None = None
+
+    def __len__(self) -> int:
+        return len(self.num_classes)
+
+    def to(self, device: torch.device | str) -> EpisodeBatch:
+        moved = {
+            name: getattr(self, name).to(device)
+            for name in ("inputs", "labels", "episode", "is_support", "num_classes", "target_loc", "target_scale")
+        }
+        task_inputs = None if self.task_inputs is None else self.task_inputs.to(device)
+        return replace(self, **moved, task_inputs=task_inputs)
+
+    def with_inputs(self, inputs: Inputs) -> EpisodeBatch:
+        """The same episodes over other inputs for the same rows, such as their encodings."""
+        return replace(self, inputs=inputs)
+
+    def scaled_labels(self) -> torch.Tensor:
+        """``[n]`` regression values in units of their support: ``(label - loc) / scale``."""
+        return (self.labels - self.target_loc[self.episode]) / self.target_scale[self.episode]
+
+    def episodes(self) -> Iterator[tuple[LabelledSet, LabelledSet]]:
+        """Each episode as ``(support, query)``, for methods that work task by task."""
+        for i, num_classes in enumerate(self.num_classes.tolist()):
+            rows = torch.nonzero(self.episode == i).flatten()
+            mask = self.is_support[rows]
+            yield (self._subset(rows[mask], num_classes), self._subset(rows[~mask], num_classes))
+
+    def _subset(self, rows: torch.Tensor, num_classes: int) -> LabelledSet:
+        return LabelledSet(self.inputs[rows], self.labels[rows], self.kind, num_classes)
+
+    def layout(self) -> Layout:
+        """Where each row stands when the episodes are padded to a rectangle."""
+        return Layout.of(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """Padding of ``t`` ragged episodes to rectangles: supports ``[t, n]`` and queries ``[t, m]``.
+
+    Attributes:
+        support: ``[t, n]`` row of the flat batch that stands there (0 in the padding).
+        support_mask: ``[t, n]`` True where there is a row.
+        query, query_mask: likewise ``[t, m]``.
+    """
+
+    support: torch.Tensor
+    support_mask: torch.Tensor
+    query: torch.Tensor
+    query_mask: torch.Tensor
+
+    @classmethod
+    def of(cls, batch: EpisodeBatch) -> Layout:
+        return cls(*_rectangle(batch, batch.is_support), *_rectangle(batch, ~batch.is_support))
+
+
+def _rectangle(batch: EpisodeBatch, wanted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    rows = torch.nonzero(wanted).flatten()
+    episode = batch.episode[rows]
+    counts = torch.bincount(episode, minlength=len(batch))
+    starts = torch.cumsum(counts, 0) - counts
+    slot = torch.arange(len(rows), device=rows.device) - starts[episode]
+    width = int(counts.max()) if len(counts) else 0
+    table = rows.new_zeros(len(batch), width)
+    table[episode, slot] = rows
+    mask = torch.arange(width, device=rows.device) < counts[:, None]
+    return table, mask
+
+
+def collate(source: TaskSource, episodes: Sequence[Episode]) -> EpisodeBatch:
+    """Gather the inputs and labels of ``episodes`` (all of one kind) into one flat batch."""
+    rows = np.concatenate([e.task.rows[p] for e in episodes for p in (e.support, e.query)])
+    return collate_labels(episodes, source.gather(rows))
+
+
+def collate_labels(episodes: Sequence[Episode], inputs: Inputs) -> EpisodeBatch:
+    """As :func:`collate`, over inputs that already stand in the episodes' order (support, query, support, ...)."""
+    kinds = {e.task.kind for e in episodes}
+    if len(kinds) != 1:
+        raise ValueError(f"an EpisodeBatch holds tasks of one kind, not {sorted(kinds)}")
+    kind = kinds.pop()
+    labels = [e.labels(p) for e in episodes for p in (e.support, e.query)]
+    sizes = np.array([[len(e.support), len(e.query)] for e in episodes])
+    part = np.repeat(np.arange(2 * len(episodes)), sizes.ravel())
+    loc, scale = np.zeros(len(episodes)), np.ones(len(episodes))
+    if kind is TaskKind.REGRESSION:
+        loc = np.array([values.mean() for values in labels[::2]])
+        deviation = np.array([values.std() for values in labels[::2]])
+        scale = np.where(deviation > 0, deviation, 1.0)
+    label_type = np.int64 if kind.is_classification else np.float32
+    return EpisodeBatch(
+        inputs=inputs,
+        labels=torch.from_numpy(np.concatenate(labels).astype(label_type)),
+        episode=torch.from_numpy(part // 2),
+        is_support=torch.from_numpy(part % 2 == 0),
+        num_classes=torch.tensor([e.num_classes for e in episodes]),
+        kind=kind,
+        target_loc=torch.from_numpy(loc.astype(np.float32)),
+        target_scale=torch.from_numpy(scale.astype(np.float32)),
+    )

@@ -1,0 +1,142 @@
+"""Learner, Predictor, Prediction: what every method is, and what it hands back."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import torch
+from torch import nn
+
+from molmeta.core.backbone import Backbone
+from molmeta.core.episode import EpisodeBatch, LabelledSet
+from molmeta.core.task import Inputs, TaskKind
+from molmeta.errors import SupportError
+
+
+@dataclass(frozen=True, eq=False)
+class Encoding:
+    """Embeddings that stand for inputs: ``values [n, d]``. Every learner takes it in place of raw inputs."""
+
+    values: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, rows: torch.Tensor) -> Encoding:
+        return Encoding(self.values[rows])
+
+    def to(self, device: torch.device | str) -> Encoding:
+        return Encoding(self.values.to(device))
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a model says of ``m`` query rows.
+
+    Attributes:
+        probabilities: ``[m, k]`` for classification, else None.
+        mean: ``[m]`` for regression, in the labels' unit, else None.
+        deviation: ``[m]`` predictive standard deviation for regression, else None.
+    """
+
+    probabilities: torch.Tensor | None = None
+    mean: torch.Tensor | None = None
+    deviation: torch.Tensor | None = None
+
+    def scores(self) -> torch.Tensor:
+        """``[m]`` one number a row to rank by: the probability of class 1, or the mean."""
+        if self.mean is not None:
+            return self.mean
+        assert self.probabilities is not None
+        return self.probabilities[:, 1]
+
+
+class Predictor(Protocol):
+    """A model specialised to one task. It stands by itself: the learner may change or go."""
+
+    def predict(self, inputs: Inputs) -> Prediction:
+        """Predict ``m`` rows of raw inputs or an :class:`Encoding`."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Laws:
+    """What a method promises; the contract tests hold it to each.
+
+    Attributes:
+        kinds: the task kinds that it serves.
+        support_order_invariant: shuffling the support changes nothing.
+        class_equivariant: renumbering the classes renumbers the predictions and changes nothing else.
+        any_way: one learner serves any number of classes.
+        transductive: a query's prediction depends on the other queries.
+        encodes: embeddings are task-free, so that a molecule is encoded once for all tasks.
+    """
+
+    kinds: frozenset[TaskKind]
+    support_order_invariant: bool = True
+    class_equivariant: bool = True
+    any_way: bool = True
+    transductive: bool = False
+    encodes: bool = True
+
+
+class Learner(nn.Module, ABC):
+    """A meta-trained model: a backbone and a method. ``adapt`` specialises it to a task.
+
+    The learner owns its backward pass: a trainer calls :meth:`meta_backward` and never ``backward`` itself.
+    """
+
+    laws: ClassVar[Laws]
+    backbone: Backbone
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def encode(self, inputs: Inputs) -> Encoding:
+        """Embed ``n`` rows, independent of any task; an Encoding passes through."""
+        return inputs if isinstance(inputs, Encoding) else Encoding(self.backbone(inputs))
+
+    @abstractmethod
+    def adapt(self, support: LabelledSet) -> Predictor:
+        """Specialise the meta-trained model to one task; the learner itself is unchanged.
+
+        Args:
+            support: ``n`` labelled examples; inputs may be an Encoding where ``laws.encodes``.
+
+        Raises:
+            SupportError: the method cannot serve this kind, or a class is missing.
+        """
+
+    @abstractmethod
+    def meta_loss(self, batch: EpisodeBatch) -> tuple[torch.Tensor, dict[str, float]]:
+        """The meta-objective of a batch, a scalar to differentiate, and numbers to log."""
+
+    def meta_backward(self, batch: EpisodeBatch) -> dict[str, float]:
+        """Accumulate the batch's meta-gradient into ``.grad``; returns numbers to log, ``loss`` among them."""
+        loss, logs = self.meta_loss(batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return {"loss": float(loss.detach()), **logs}
+
+    def predict_episodes(self, batch: EpisodeBatch) -> list[Prediction]:
+        """Predict the query rows of every episode: equal to ``adapt(support).predict(query)`` one at a time."""
+        return [self.adapt(support).predict(query.inputs) for support, query in batch.episodes()]
+
+
+def check_support(support: LabelledSet, laws: Laws) -> None:
+    """Refuse a support set that no method can learn from.
+
+    Raises:
+        SupportError: the kind is not served, or a class has no example.
+    """
+    if support.kind not in laws.kinds:
+        served = ", ".join(sorted(laws.kinds))
+        raise SupportError(f"this method serves {served} tasks, not {support.kind}")
+    if support.kind.is_classification:
+        counts = torch.bincount(support.labels, minlength=support.num_classes).tolist()
+        if min(counts) == 0:
+            raise SupportError(f"every class needs an example in the support set; counts by class index: {counts}")
+    elif len(support) == 0:
+        raise SupportError("the support set is empty")

@@ -1,0 +1,114 @@
+"""Samplers: how support and query rows are drawn from a task.
+
+Each is a function of (labels, sizes, rng) and returns positions in the task: ``(support, query)``, disjoint.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from molmeta.core.task import IntArray
+from molmeta.errors import SupportError
+
+Draw = tuple[IntArray, IntArray]
+
+
+def uniform(labels: NDArray[np.generic], n_support: int, n_query: int, rng: np.random.Generator) -> Draw:
+    """Rows at random, whatever their labels: regression's sampler.
+
+    Args:
+        labels: ``[n]``.
+        n_support: support rows.
+        n_query: query rows at the most.
+        rng: the generator that is drawn from.
+
+    Raises:
+        SupportError: no row would be left for the query.
+    """
+    _require_query(len(labels), n_support)
+    order = rng.permutation(len(labels))
+    return order[:n_support], order[n_support : n_support + n_query]
+
+
+def stratified(labels: NDArray[np.generic], n_support: int, n_query: int, rng: np.random.Generator) -> Draw:
+    """A support with the task's own class shares (each class at least once), the query from the remaining rows.
+
+    Args and errors as for :func:`uniform`; ``labels`` are class indices. Also raised when a class has one row only
+    or ``n_support`` is smaller than the number of classes.
+    """
+    _require_query(len(labels), n_support)
+    classes, counts = np.unique(labels, return_counts=True)
+    if counts.min() < 2 or n_support < len(classes):
+        raise SupportError(
+            f"a stratified support of {n_support} needs two rows of each class; the classes have {counts.tolist()} rows"
+        )
+    shares = counts * n_support / len(labels)
+    sizes = np.clip(np.floor(shares).astype(np.int64), 1, counts - 1)
+    # The rows that rounding left over go to the largest remainders; ties and clipped classes fall to the next.
+    while sizes.sum() != n_support:
+        step = 1 if sizes.sum() < n_support else -1
+        open_classes = (sizes < counts - 1) if step > 0 else (sizes > 1)
+        gap = np.where(open_classes, step * (shares - sizes), -np.inf)
+        if not np.isfinite(gap).any():
+            raise SupportError(f"a stratified support of {n_support} does not fit classes of {counts.tolist()} rows")
+        sizes[int(np.argmax(gap))] += step
+    return _draw(labels, classes, sizes, n_query, rng)
+
+
+def balanced(labels: NDArray[np.generic], n_support: int, n_query: int, rng: np.random.Generator) -> Draw:
+    """A support with every class equally often (as nearly as ``n_support`` and the class sizes allow).
+
+    Args and errors as for :func:`stratified`.
+    """
+    _require_query(len(labels), n_support)
+    classes, counts = np.unique(labels, return_counts=True)
+    if counts.min() < 2 or n_support < len(classes):
+        raise SupportError(
+            f"a balanced support of {n_support} needs two rows of each class; the classes have {counts.tolist()} rows"
+        )
+    sizes = np.ones(len(classes), dtype=np.int64)
+    for _ in range(n_support - len(classes)):
+        room = np.where(sizes < counts - 1, -sizes, -np.iinfo(np.int64).max)
+        smallest = int(np.argmax(room))
+        if sizes[smallest] >= counts[smallest] - 1:
+            raise SupportError(f"a balanced support of {n_support} does not fit classes of {counts.tolist()} rows")
+        sizes[smallest] += 1
+    return _draw(labels, classes, sizes, n_query, rng)
+
+
+def ways_and_shots(
+    labels: NDArray[np.generic], ways: int, shots: int, queries: int, rng: np.random.Generator
+) -> tuple[IntArray, IntArray, IntArray]:
+    """An N-way K-shot episode: ``ways`` classes, ``shots`` support and ``queries`` query rows of each.
+
+    Returns:
+        ``(support [ways*shots], query [ways*queries], classes [ways])``: positions, and the drawn classes in the order
+        in which the episode numbers them.
+
+    Raises:
+        SupportError: fewer than ``ways`` classes have ``shots + queries`` rows.
+    """
+    classes, counts = np.unique(labels, return_counts=True)
+    fitting = classes[counts >= shots + queries]
+    if len(fitting) < ways:
+        raise SupportError(f"{ways} ways asked for, but {len(fitting)} classes have {shots + queries} rows or more")
+    chosen = rng.permutation(fitting)[:ways]
+    drawn = [rng.permutation(np.flatnonzero(labels == c))[: shots + queries] for c in chosen]
+    support = np.concatenate([d[:shots] for d in drawn])
+    query = np.concatenate([d[shots:] for d in drawn])
+    return support, query, chosen.astype(np.int64)
+
+
+def _draw(
+    labels: NDArray[np.generic], classes: NDArray[np.generic], sizes: IntArray, n_query: int, rng: np.random.Generator
+) -> Draw:
+    order = rng.permutation(len(labels))
+    support = np.concatenate([order[labels[order] == c][:k] for c, k in zip(classes, sizes, strict=True)])
+    rest = order[~np.isin(order, support)]
+    return rng.permutation(support), rest[:n_query]
+
+
+def _require_query(n: int, n_support: int) -> None:
+    if not 0 < n_support < n:
+        raise SupportError(f"a support of {n_support} from {n} rows leaves no query; ask for 1 to {n - 1}")
