@@ -1,0 +1,163 @@
+"""FS-Mol as a task source (Stanley et al., 2021, NeurIPS Datasets and Benchmarks): folds, draws and kinds.
+
+The folder ``fs-mol`` under ``MOLMETA_DATA`` holds ``train/ valid/ test/``, one ``.jsonl.gz`` an assay; any folder of
+that form is a source, so a person's own assays train and are evaluated in the same way.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+import numpy as np
+from sklearn.model_selection import StratifiedShuffleSplit
+
+from molmeta.core.sampling import Draw
+from molmeta.core.task import FloatArray, IntArray, Split, Task, TaskKind
+from molmeta.domains.molecules.fsmol_files import FSMolRows, read_task_file
+from molmeta.domains.molecules.inputs import MoleculeBatch
+from molmeta.domains.molecules.store import MoleculeStore, Progress, open_or_build
+from molmeta.errors import DataError, SupportError
+from molmeta.paths import cache_dir, data_dir, datasets_dir
+
+RegressionRule = Literal["log", "adkf"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FSMolConfig:
+    root: str = ""  # the folder with train/ valid/ test/; empty: fs-mol under MOLMETA_DATA
+    hold_out: bool = True  # take datasets/fsmol/heldout.json's tasks out of train
+    regression: RegressionRule = "log"  # which tasks count as regression tasks
+
+
+class FSMol:
+    """The folds of an FS-Mol folder, over one store of all their molecules.
+
+    Args:
+        config: where the folder is, and which tasks are held out.
+        workers: processes that featurise; None takes every core.
+        progress: called with the number of molecules featurised since the last call.
+
+    Raises:
+        DataError: the folder has none of the folds.
+    """
+
+    Config = FSMolConfig
+
+    def __init__(
+        self, config: FSMolConfig | None = None, *, workers: int | None = None, progress: Progress | None = None
+    ) -> None:
+        self.config = config or FSMolConfig()
+        self.root = Path(self.config.root) if self.config.root else data_dir() / "fs-mol"
+        folders = [folder for fold in ("train", "valid", "test") if (folder := self.root / fold).is_dir()]
+        if not folders:
+            raise DataError(
+                f"there is no train, valid or test folder in {self.root}. Set MOLMETA_DATA to the folder that holds "
+                'fs-mol, or fetch it with "molmeta data fetch fs-mol"'
+            )
+        self._rows = {
+            folder.name: {f.name.removesuffix(".jsonl.gz"): read_task_file(f) for f in sorted(folder.glob("*.jsonl.gz"))}
+            for folder in folders
+        }
+        every = [text for fold in self._rows.values() for rows in fold.values() for text in rows.smiles]
+        self.store: MoleculeStore = open_or_build(every, cache_dir(), workers, progress)
+        self._cached_tasks = lru_cache(maxsize=None)(self._tasks)
+
+    def tasks(self, split: Split, kind: TaskKind = TaskKind.BINARY) -> Sequence[Task]:
+        """The tasks of one fold; regression tasks by the configured rule. Refused molecules are left out."""
+        return self._cached_tasks(split, kind)
+
+    def gather(self, rows: IntArray) -> MoleculeBatch:
+        """The molecules at ``rows`` of the store."""
+        return self.store.gather(rows)
+
+    def _tasks(self, split: Split, kind: TaskKind) -> list[Task]:
+        fold = self._rows.get("train" if split is Split.HELDOUT else split.value, {})
+        held = heldout_tasks() if self.config.hold_out else HeldOut((), ())
+        wanted = {
+            Split.HELDOUT: set(held.heldout),
+            Split.TRAIN: set(fold) - set(held.heldout) - set(held.excluded),
+        }.get(split, set(fold))
+        make = {TaskKind.BINARY: self._binary, TaskKind.REGRESSION: self._regression}.get(kind)
+        if make is None:
+            return []
+        made = (make(name, rows) for name, rows in fold.items() if name in wanted)
+        return [task for task in made if task is not None]
+
+    def _binary(self, name: str, rows: FSMolRows) -> Task | None:
+        store_rows, kept = self._store_rows(rows)
+        return self._task(name, store_rows, rows.labels[kept].astype(np.int64), TaskKind.BINARY, rows, kept)
+
+    def _regression(self, name: str, rows: FSMolRows) -> Task | None:
+        if not _is_regression_task(rows, self.config.regression):
+            return None
+        store_rows, kept = self._store_rows(rows)
+        return self._task(name, store_rows, rows.log_values[kept], TaskKind.REGRESSION, rows, kept)
+
+    def _store_rows(self, rows: FSMolRows) -> tuple[IntArray, IntArray]:
+        found = np.array([self.store.row_of.get(text, -1) for text in rows.smiles], np.int64)
+        kept = np.flatnonzero(found >= 0)
+        return found[kept], kept
+
+    @staticmethod
+    def _task(
+        name: str, store_rows: IntArray, labels: IntArray | FloatArray, kind: TaskKind, rows: FSMolRows, kept: IntArray
+    ) -> Task:
+        return Task(
+            name=name,
+            rows=store_rows,
+            labels=labels,
+            kind=kind,
+            num_classes=2 if kind is TaskKind.BINARY else 0,
+            columns=MappingProxyType({"value": rows.values[kept], "relation": np.asarray(rows.relations)[kept]}),
+        )
+
+
+def _is_regression_task(rows: FSMolRows, rule: RegressionRule) -> bool:
+    """``log``: every log value is finite. ``adkf``: ADKF-IFT's rule on the raw values (nM, or % which it refuses)."""
+    log_is_finite = bool(np.isfinite(rows.log_values).all())
+    if rule == "log":
+        return log_is_finite
+    values = rows.values
+    percent = bool(((values >= 0) & (values <= 100)).all())
+    return log_is_finite and not percent and bool(np.isfinite(values).all()) and bool((values > 0).all())
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Train tasks kept aside to choose models: ``heldout`` to score on, ``excluded`` for being too close to them."""
+
+    heldout: tuple[str, ...]
+    excluded: tuple[str, ...]
+
+
+@lru_cache(maxsize=1)
+def heldout_tasks() -> HeldOut:
+    """The held-out train tasks that every shipped configuration uses."""
+    record = json.loads((datasets_dir() / "fsmol" / "heldout.json").read_text(encoding="utf-8"))
+    return HeldOut(tuple(record["heldout"]), tuple(record["excluded"]))
+
+
+def fsmol_draw(task: Task, n_support: int, seed: int) -> Draw:
+    """FS-Mol's own draw: a stratified support of ``n_support``; every other row is the query.
+
+    Rows are ordered actives first, then inactives, each in file order; scikit-learn's StratifiedShuffleSplit draws.
+
+    Raises:
+        SupportError: FS-Mol's sampler refuses the draw (too few rows of a class), or fewer than two rows are left.
+    """
+    order = np.concatenate([np.flatnonzero(task.labels == 1), np.flatnonzero(task.labels == 0)])
+    n_query = len(task) - n_support
+    if n_query < 2:
+        raise SupportError(f"task {task.name} has {len(task)} rows: a support of {n_support} leaves fewer than 2")
+    splitter = StratifiedShuffleSplit(n_splits=1, train_size=n_support, test_size=n_query, random_state=seed)
+    try:
+        support, query = next(splitter.split(order, 1 - task.labels[order]))
+    except ValueError as error:
+        raise SupportError(f"task {task.name} has no stratified support of {n_support}: {error}") from error
+    return order[support], order[query]

@@ -1,0 +1,129 @@
+"""A message-passing network over molecular graphs, and its joint form with the fingerprint network.
+
+Layer l:   h_v <- h_v + MLP_l( conv_l(norm(h))_v ),   conv one of
+    gine   (1 + eps) h_v + sum_u relu(h_u + e_uv)              Hu et al., 2020, arXiv:1905.12265
+    gatv2  attention over neighbours, edges in the score       Brody et al., 2022, arXiv:2105.14491
+    pna    mean, max and deviation, scaled by degree           Corso et al., 2020, arXiv:2004.05718
+Readout:   Linear([mean_v h_v, max_v h_v, sum_v h_v / 10])
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, cast
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch_geometric.nn import GATv2Conv, GINEConv, PNAConv
+
+from molmeta.core.backbone import Backbone
+from molmeta.core.task import Inputs
+from molmeta.domains.molecules.featurise import ATOM_SIZES, BOND_SIZES
+from molmeta.domains.molecules.fingerprints import FingerprintConfig, FingerprintNet
+from molmeta.domains.molecules.inputs import MoleculeBatch
+
+# Atoms by degree (0, 1, 2, 3, 4 and more) in FS-Mol's training molecules, in percent: PNA's degree scalers need it.
+_DEGREE_HISTOGRAM = (0, 19, 45, 34, 2)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GNNConfig:
+    width: int = 256  # d, the embedding's width
+    hidden: int = 128  # of a node's state
+    layers: int = 4
+    conv: Literal["gine", "gatv2", "pna"] = "gine"
+    dropout: float = 0.1  # after each layer
+
+
+class GNN(Backbone):
+    """Graphs of ``n`` molecules to ``[n, width]``; no batch statistics, so a row never depends on another."""
+
+    Config = GNNConfig
+
+    def __init__(self, config: GNNConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.width = config.width
+        h = config.hidden
+        self.atom_embedding = Categories(ATOM_SIZES, h)
+        self.bond_embeddings = nn.ModuleList(Categories(BOND_SIZES, h) for _ in range(config.layers))
+        self.norms = nn.ModuleList(nn.LayerNorm(h) for _ in range(config.layers + 1))
+        self.convs = nn.ModuleList(_conv(config.conv, h) for _ in range(config.layers))
+        self.mixes = nn.ModuleList(nn.Sequential(nn.Linear(h, h), nn.ReLU(), nn.Linear(h, h)) for _ in self.convs)
+        self.dropout = nn.Dropout(config.dropout)
+        self.readout = nn.Linear(3 * h, config.width)
+
+    def forward(self, inputs: Inputs) -> torch.Tensor:
+        graphs = cast(MoleculeBatch, inputs)
+        edges = graphs.edge_index()
+        h = self.atom_embedding(graphs.atoms)
+        for bonds, norm, conv, mix in zip(self.bond_embeddings, self.norms, self.convs, self.mixes, strict=False):
+            edge = bonds(graphs.bond_features).repeat(2, 1)
+            h = h + self.dropout(mix(conv(norm(h), edges, edge)))
+        embedding: torch.Tensor = self.readout(_pool(F.relu(self.norms[-1](h)), graphs))
+        return embedding
+
+
+class Categories(nn.Module):
+    """The sum of one learned vector for each categorical feature, as one product with a multi-hot matrix.
+
+    (A matrix product is twice differentiable and, for tables this small, faster than a gather a feature.)
+    """
+
+    shift: torch.Tensor
+
+    def __init__(self, sizes: tuple[int, ...], width: int) -> None:
+        super().__init__()
+        starts = torch.tensor([0, *sizes[:-1]]).cumsum(0)
+        self.register_buffer("shift", starts, persistent=False)
+        self.table = nn.Parameter(torch.randn(sum(sizes), width) / len(sizes) ** 0.5)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        hot = torch.zeros(len(features), len(self.table), dtype=self.table.dtype, device=features.device)
+        return hot.scatter_(1, features.long() + self.shift, 1.0) @ self.table
+
+
+def _conv(name: str, h: int) -> nn.Module:
+    if name == "gine":
+        return cast(nn.Module, GINEConv(nn.Identity(), train_eps=True))
+    if name == "gatv2":
+        return cast(nn.Module, GATv2Conv(h, h // 4, heads=4, edge_dim=h))
+    degrees = torch.tensor(_DEGREE_HISTOGRAM)
+    scalers = ["identity", "amplification"]
+    return cast(nn.Module, PNAConv(h, h, ["mean", "max", "std"], scalers, degrees, edge_dim=h, towers=4))
+
+
+def _pool(h: torch.Tensor, graphs: MoleculeBatch) -> torch.Tensor:
+    owner, n = graphs.molecule_of_atom(), len(graphs)
+    total = h.new_zeros(n, h.shape[1]).index_add(0, owner, h)
+    count = graphs.atom_offsets.diff().clamp(min=1)[:, None].to(h.dtype)
+    # States are not negative here (ReLU), so an initial 0 does not change the maximum.
+    largest = h.new_zeros(n, h.shape[1]).scatter_reduce(0, owner[:, None].expand_as(h), h, "amax")
+    return torch.cat([total / count, largest, total / 10], dim=1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JointConfig:
+    width: int = 512  # d, the embedding's width
+    gnn: GNNConfig = field(default_factory=GNNConfig)
+    fingerprint: FingerprintConfig = field(default_factory=FingerprintConfig)
+
+
+class Joint(Backbone):
+    """Both views: ``[GNN(graph), MLP(fingerprint)]`` -> ReLU -> Linear -> ``[n, width]``."""
+
+    Config = JointConfig
+
+    def __init__(self, config: JointConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.width = config.width
+        self.gnn = GNN(config.gnn)
+        self.fingerprint = FingerprintNet(config.fingerprint)
+        both = config.gnn.width + config.fingerprint.width
+        self.join = nn.Sequential(nn.ReLU(), nn.Dropout(config.gnn.dropout), nn.Linear(both, config.width))
+
+    def forward(self, inputs: Inputs) -> torch.Tensor:
+        embedding: torch.Tensor = self.join(torch.cat([self.gnn(inputs), self.fingerprint(inputs)], dim=1))
+        return embedding

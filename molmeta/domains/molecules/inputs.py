@@ -1,0 +1,100 @@
+"""MoleculeBatch: molecules as tensors, in the flat layout of the store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+
+from molmeta.domains.molecules.featurise import FINGERPRINT_BINS, MoleculeArrays
+
+
+@dataclass(frozen=True, eq=False)
+class MoleculeBatch:
+    """``n`` molecules as model inputs; the fields are those of :class:`MoleculeArrays`, as tensors.
+
+    Attributes:
+        atoms: ``[atoms, 8]`` uint8.
+        atom_offsets: ``[n + 1]`` int64.
+        bonds: ``[bonds, 2]`` int64, atoms counted within the molecule.
+        bond_features: ``[bonds, 4]`` uint8.
+        bond_offsets: ``[n + 1]`` int64.
+        bins: ``[entries]`` int64.
+        counts: ``[entries]`` uint8.
+        bin_offsets: ``[n + 1]`` int64.
+    """
+
+    atoms: torch.Tensor
+    atom_offsets: torch.Tensor
+    bonds: torch.Tensor
+    bond_features: torch.Tensor
+    bond_offsets: torch.Tensor
+    bins: torch.Tensor
+    counts: torch.Tensor
+    bin_offsets: torch.Tensor
+
+    @classmethod
+    def of(cls, arrays: MoleculeArrays) -> MoleculeBatch:
+        """Tensors over the same molecules."""
+        wide = {"bonds": np.int64, "bins": np.int64}  # torch cannot index with uint16
+        return cls(
+            **{
+                column.name: torch.from_numpy(
+                    np.array(getattr(arrays, column.name), dtype=wide.get(column.name), copy=True)
+                )
+                for column in fields(cls)
+            }
+        )
+
+    def __len__(self) -> int:
+        return len(self.atom_offsets) - 1
+
+    def __getitem__(self, rows: torch.Tensor) -> MoleculeBatch:
+        if rows.dtype == torch.bool:
+            rows = torch.nonzero(rows).flatten()
+        atom, atom_offsets = _ragged(self.atom_offsets, rows)
+        bond, bond_offsets = _ragged(self.bond_offsets, rows)
+        entry, bin_offsets = _ragged(self.bin_offsets, rows)
+        return MoleculeBatch(
+            atoms=self.atoms[atom],
+            atom_offsets=atom_offsets,
+            bonds=self.bonds[bond],
+            bond_features=self.bond_features[bond],
+            bond_offsets=bond_offsets,
+            bins=self.bins[entry],
+            counts=self.counts[entry],
+            bin_offsets=bin_offsets,
+        )
+
+    def to(self, device: torch.device | str) -> MoleculeBatch:
+        return MoleculeBatch(**{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)})
+
+    def molecule_of_atom(self) -> torch.Tensor:
+        """``[atoms]`` the row that each atom belongs to."""
+        return _row_of_entry(self.atom_offsets)
+
+    def edge_index(self) -> torch.Tensor:
+        """``[2, 2 * bonds]`` both directions of every bond (all forward, then all backward), atoms counted over the
+        batch."""
+        shift = self.atom_offsets[_row_of_entry(self.bond_offsets)]
+        begin, end = (self.bonds + shift[:, None]).unbind(1)
+        return torch.stack([torch.cat([begin, end]), torch.cat([end, begin])])
+
+    def fingerprints(self, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        """``[n, 2048]`` the counts."""
+        dense = torch.zeros(len(self), FINGERPRINT_BINS, dtype=dtype, device=self.counts.device)
+        dense[_row_of_entry(self.bin_offsets), self.bins] = self.counts.to(dtype)
+        return dense
+
+
+def _row_of_entry(offsets: torch.Tensor) -> torch.Tensor:
+    return torch.repeat_interleave(torch.arange(len(offsets) - 1, device=offsets.device), offsets.diff())
+
+
+def _ragged(offsets: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    starts = offsets[rows]
+    counts = offsets[rows + 1] - starts
+    new_offsets = torch.cat([counts.new_zeros(1), torch.cumsum(counts, 0)])
+    shift = torch.repeat_interleave(starts - new_offsets[:-1], counts)
+    return shift + torch.arange(len(shift), device=shift.device), new_offsets

@@ -1,0 +1,167 @@
+"""The flat store: every distinct molecule featurised once, memory-mapped from disk.
+
+A store is a folder of ``.npy`` files and a ``store.json``; it appears whole or not at all (written beside, then
+renamed) and is named by its content and the featuriser's version, so that a changed featuriser never reads an old one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, fields
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from molmeta.domains.molecules.featurise import FEATURISER_VERSION, Featurised, MoleculeArrays, featurise
+from molmeta.domains.molecules.inputs import MoleculeBatch
+from molmeta.errors import DataError
+
+FORMAT = 1
+CHUNK = 512
+_PARALLEL_FROM = 2048  # starting workers costs about a second
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class MoleculeStore:
+    """Featurised molecules, in memory or memory-mapped.
+
+    Attributes:
+        arrays: the molecules.
+        structure: ``[n]`` uint64 hash of the canonical isomeric SMILES: equal for the same structure.
+        row_of: the exact SMILES as given to its row; refused molecules are not in it.
+        reasons: the exact SMILES of each refused molecule to its reason.
+    """
+
+    arrays: MoleculeArrays
+    structure: NDArray[np.uint64]
+    row_of: dict[str, int]
+    reasons: dict[str, str]
+
+    def __len__(self) -> int:
+        return len(self.arrays)
+
+    def gather(self, rows: NDArray[np.int64]) -> MoleculeBatch:
+        """The molecules at ``rows`` as one batch of tensors."""
+        return MoleculeBatch.of(self.arrays.take(rows))
+
+
+def structure_hash(canonical: str) -> int:
+    """64 bits that stand for a structure."""
+    return int.from_bytes(hashlib.blake2b(canonical.encode(), digest_size=8).digest(), "little")
+
+
+def build(smiles: Sequence[str], workers: int | None = None, progress: Progress | None = None) -> MoleculeStore:
+    """Featurise each distinct SMILES once, in parallel.
+
+    Args:
+        smiles: exact strings; repeated ones are featurised once, at the place of their first appearance.
+        workers: processes; None takes every core for more than a few thousand molecules.
+        progress: called with the number of molecules done since the last call.
+    """
+    distinct = list(dict.fromkeys(smiles))
+    chunks = [distinct[i : i + CHUNK] for i in range(0, len(distinct), CHUNK)]
+    arrays: list[MoleculeArrays] = []
+    structure: list[int] = []
+    row_of: dict[str, int] = {}
+    reasons: dict[str, str] = {}
+    for chunk, done in zip(chunks, featurise_chunks(chunks, len(distinct), workers), strict=True):
+        arrays.append(done.arrays)
+        for text, valid, reason, canonical in zip(chunk, done.valid, done.reasons, done.canonical, strict=True):
+            if valid:
+                row_of[text] = len(row_of)
+                structure.append(structure_hash(canonical))
+            else:
+                reasons[text] = reason
+        if progress is not None:
+            progress(len(chunk))
+    blocks = arrays or [featurise([]).arrays]
+    return MoleculeStore(MoleculeArrays.concatenate(blocks), np.array(structure, np.uint64), row_of, reasons)
+
+
+def featurise_chunks(
+    chunks: Sequence[Sequence[str]], total: int, workers: int | None = None
+) -> Iterator[Featurised]:
+    """Featurise chunks of SMILES, in order, on ``workers`` processes (None: every core when ``total`` is large)."""
+    if workers is None:
+        workers = (os.cpu_count() or 1) if total >= _PARALLEL_FROM else 1
+    if workers <= 1:
+        yield from map(featurise, chunks)
+        return
+    # Spawned, not forked: torch's threads do not survive a fork.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(featurise, chunks)
+
+
+def content_key(smiles: Sequence[str]) -> str:
+    """The name of the store of these molecules under this featuriser."""
+    digest = hashlib.sha256(f"molmeta store {FORMAT} featuriser {FEATURISER_VERSION}\n".encode())
+    digest.update("\n".join(dict.fromkeys(smiles)).encode())
+    return digest.hexdigest()[:20]
+
+
+def open_or_build(
+    smiles: Sequence[str], cache: Path, workers: int | None = None, progress: Progress | None = None
+) -> MoleculeStore:
+    """The store of these molecules: read from ``cache`` if it is there, else built and written."""
+    folder = cache / "stores" / content_key(smiles)
+    if not (folder / "store.json").exists():
+        write(build(smiles, workers, progress), folder)
+    return read(folder)
+
+
+def write(store: MoleculeStore, folder: Path) -> None:
+    """Write a store; the folder appears whole, under its name, or not at all."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        for column in fields(MoleculeArrays):
+            np.save(partial / f"{column.name}.npy", getattr(store.arrays, column.name))
+        np.save(partial / "structure.npy", store.structure)
+        (partial / "smiles.txt").write_text("\n".join(store.row_of), encoding="utf-8", newline="\n")
+        header = {"format": FORMAT, "featuriser": FEATURISER_VERSION, "rows": len(store), "refused": store.reasons}
+        (partial / "store.json").write_text(json.dumps(header), encoding="utf-8")
+        try:
+            partial.rename(folder)
+        except OSError:
+            # Another process was faster: its store has the same content.
+            if not (folder / "store.json").exists():
+                raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def read(folder: Path) -> MoleculeStore:
+    """Open a store, memory-mapped.
+
+    Raises:
+        DataError: it is damaged, or was written by another version.
+    """
+    try:
+        header = json.loads((folder / "store.json").read_text(encoding="utf-8"))
+        found = (header["format"], header["featuriser"])
+        if found != (FORMAT, FEATURISER_VERSION):
+            raise DataError(
+                f"{folder} was written as format {found[0]}, featuriser {found[1]}; this molmeta reads format {FORMAT}, "
+                f"featuriser {FEATURISER_VERSION}. Delete the folder: it is built again"
+            )
+        columns = {c.name: np.load(folder / f"{c.name}.npy", mmap_mode="r") for c in fields(MoleculeArrays)}
+        arrays = MoleculeArrays(**columns)
+        structure = np.load(folder / "structure.npy")
+        smiles = (folder / "smiles.txt").read_text(encoding="utf-8").split("\n") if header["rows"] else []
+        if not len(smiles) == len(arrays) == len(structure) == header["rows"]:
+            raise ValueError("its parts differ in length")
+    except DataError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"the store {folder} is damaged ({error}). Delete the folder: it is built again") from error
+    return MoleculeStore(arrays, structure, dict(zip(smiles, range(len(smiles)), strict=True)), header["refused"])

@@ -1,0 +1,166 @@
+"""What the methods share that work on embeddings alone: encode once, then a closed-form head an episode.
+
+A method is its ``head``: from padded episodes of embeddings to logits, or to a mean and a deviation.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+
+from molmeta.core.backbone import Backbone
+from molmeta.core.episode import EpisodeBatch, LabelledSet, Layout
+from molmeta.core.learner import Encoding, Learner, Prediction, check_support
+from molmeta.core.task import Inputs, TaskKind
+
+
+@dataclass(frozen=True, eq=False)
+class PaddedEpisodes:
+    """``t`` episodes as rectangles; padding rows are 0 and masked.
+
+    Attributes:
+        support: ``[t, n, d]`` embeddings.
+        support_mask: ``[t, n]`` True where there is a row.
+        targets: ``[t, n, k]`` one-hot classes, or ``[t, n, 1]`` values in units of the support; 0 in the padding.
+        query: ``[t, m, d]`` embeddings.
+        num_classes: ``[t]``; 0 for regression.
+        kind: what the labels are.
+    """
+
+    support: torch.Tensor
+    support_mask: torch.Tensor
+    targets: torch.Tensor
+    query: torch.Tensor
+    num_classes: torch.Tensor
+    kind: TaskKind
+
+    def class_counts(self) -> torch.Tensor:
+        """``[t, k]`` support rows of each class."""
+        return self.targets.sum(1)
+
+
+@dataclass(frozen=True, eq=False)
+class HeadOutput:
+    """What a head says of padded queries.
+
+    Attributes:
+        logits: ``[t, m, k]`` for classification; classes that an episode lacks are masked by the caller.
+        mean, deviation: ``[t, m]`` for regression, in units of the support.
+    """
+
+    logits: torch.Tensor | None = None
+    mean: torch.Tensor | None = None
+    deviation: torch.Tensor | None = None
+
+
+class EmbeddingLearner(Learner):
+    """A learner whose head needs embeddings alone, so that one backbone pass serves a whole meta-batch."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    @abstractmethod
+    def head(self, episodes: PaddedEpisodes) -> HeadOutput:
+        """Predict every query row of every episode from its support."""
+
+    def meta_loss(self, batch: EpisodeBatch) -> tuple[torch.Tensor, dict[str, float]]:
+        """Mean over episodes of the mean query loss: cross-entropy, or the Gaussian negative log-likelihood."""
+        episodes, layout = _pad(batch, self.encode(batch.inputs).values)
+        output = self.head(episodes)
+        mask = layout.query_mask
+        if batch.kind.is_classification:
+            logits = _masked_logits(output, batch.num_classes)
+            labels = batch.labels[layout.query]
+            loss = F.cross_entropy(logits.transpose(1, 2), labels, reduction="none")
+            correct = (logits.argmax(-1) == labels) & mask
+            logs = {"accuracy": float(correct.sum() / mask.sum())}
+        else:
+            assert output.mean is not None and output.deviation is not None
+            error = (output.mean - batch.scaled_labels()[layout.query]) / output.deviation
+            loss = error.square() / 2 + output.deviation.log()
+            logs = {}
+        per_episode = (loss * mask).sum(1) / mask.sum(1)
+        return per_episode.mean(), logs
+
+    def adapt(self, support: LabelledSet) -> EmbeddingPredictor:
+        check_support(support, self.laws)
+        encoded = self.encode(support.inputs).values
+        return EmbeddingPredictor(self, encoded, support.labels, support.kind, support.num_classes)
+
+    def predict_episodes(self, batch: EpisodeBatch) -> list[Prediction]:
+        episodes, layout = _pad(batch, self.encode(batch.inputs).values)
+        output = self.head(episodes)
+        counts = layout.query_mask.sum(1).tolist()
+        if batch.kind.is_classification:
+            probabilities = _masked_logits(output, batch.num_classes).softmax(-1)
+            return [
+                Prediction(probabilities=p[:m, :k])
+                for p, m, k in zip(probabilities, counts, batch.num_classes.tolist(), strict=True)
+            ]
+        assert output.mean is not None and output.deviation is not None
+        mean = output.mean * batch.target_scale[:, None] + batch.target_loc[:, None]
+        deviation = output.deviation * batch.target_scale[:, None]
+        return [Prediction(mean=a[:m], deviation=s[:m]) for a, s, m in zip(mean, deviation, counts, strict=True)]
+
+
+class EmbeddingPredictor:
+    """An embedding method specialised to one task: it keeps the support's embeddings.
+
+    Raw inputs are encoded by the learner's backbone as it stands when ``predict`` is called; encodings need no
+    backbone. That sharing is what lets many assays score one library while each molecule is encoded once.
+    """
+
+    def __init__(
+        self, learner: EmbeddingLearner, encoded: torch.Tensor, labels: torch.Tensor, kind: TaskKind, num_classes: int
+    ) -> None:
+        self._learner = learner
+        self._encoded = encoded
+        self._labels = labels
+        self._kind = kind
+        self._num_classes = num_classes
+
+    def predict(self, inputs: Inputs) -> Prediction:
+        """Predict ``m`` rows of raw inputs or their Encoding."""
+        query = self._learner.encode(inputs).values
+        n, m = len(self._labels), len(query)
+        values = self._labels if not self._kind.is_classification else torch.zeros(1)
+        spread = values.std(correction=0)
+        batch = EpisodeBatch(
+            inputs=Encoding(torch.cat([self._encoded, query])),
+            labels=torch.cat([self._labels, self._labels.new_zeros(m)]),
+            episode=torch.zeros(n + m, dtype=torch.int64, device=query.device),
+            is_support=torch.arange(n + m, device=query.device) < n,
+            num_classes=torch.tensor([self._num_classes], device=query.device),
+            kind=self._kind,
+            target_loc=values.mean().reshape(1).to(query.device),
+            target_scale=torch.where(spread > 0, spread, 1.0).reshape(1).to(query.device),
+        )
+        return self._learner.predict_episodes(batch)[0]
+
+
+def _pad(batch: EpisodeBatch, encoded: torch.Tensor) -> tuple[PaddedEpisodes, Layout]:
+    layout = batch.layout()
+    mask = layout.support_mask[..., None]
+    if batch.kind.is_classification:
+        targets = F.one_hot(batch.labels[layout.support], int(batch.num_classes.max())).to(encoded.dtype)
+    else:
+        targets = batch.scaled_labels()[layout.support][..., None].to(encoded.dtype)
+    padded = PaddedEpisodes(
+        support=encoded[layout.support] * mask,
+        support_mask=layout.support_mask,
+        targets=targets * mask,
+        query=encoded[layout.query],
+        num_classes=batch.num_classes,
+        kind=batch.kind,
+    )
+    return padded, layout
+
+
+def _masked_logits(output: HeadOutput, num_classes: torch.Tensor) -> torch.Tensor:
+    assert output.logits is not None
+    absent = torch.arange(output.logits.shape[-1], device=num_classes.device) >= num_classes[:, None]
+    return output.logits.masked_fill(absent[:, None], -torch.inf)

@@ -1,0 +1,115 @@
+"""Deep-kernel Gaussian process with a learned mean: exact, one Cholesky an episode.
+
+    K = k(Z, Z),  k(z, z') = a^2 exp((cos(z, z') - 1) / l^2)
+    r = y - b - g(Z)                              what neither base rate nor prior explains; b = mean of y
+    mean(z*) = b + g(z*) + k(z*, Z) (K + s^2 I)^-1 r
+    var(z*)  = a^2 + s^2 - k(z*, Z) (K + s^2 I)^-1 k(Z, z*)
+
+The kernel over a learned embedding is Patacchiola et al. (2020, arXiv:1910.05199); ``g``, a learned mean, is what the
+model knows of a molecule before it sees the support, and its weight falls as the support grows (Fortuin et al., 2019,
+arXiv:1901.08098). Classes are regressed one against the rest on labels of -1 and 1; logits are the means, shrunk where
+the variance is large (MacKay, 1992), on a learned scale: p = softmax(c mean / sqrt(1 + v var)). All of it is trained
+by the loss of the queries, not by the marginal likelihood. Each family of kinds has its own kernel parameters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from molmeta.core.backbone import Backbone
+from molmeta.core.learner import Laws
+from molmeta.core.task import TaskKind
+from molmeta.methods.episodic import EmbeddingLearner, HeadOutput, PaddedEpisodes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GPConfig:
+    prior: bool = True  # learn g for binary tasks; off, the method is class-equivariant
+
+
+class Kernel(nn.Module):
+    """Amplitude, length and noise of one family of kinds, on a log scale."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_amplitude = nn.Parameter(torch.tensor(0.0))
+        self.log_length = nn.Parameter(torch.tensor(-0.7))
+        self.log_noise = nn.Parameter(torch.tensor(-0.7))
+
+    def forward(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        """``[t, i, j]`` of unit rows ``[t, i, d]`` and ``[t, j, d]``."""
+        return (2 * self.log_amplitude + (left @ right.mT - 1) * (-2 * self.log_length).exp()).exp()
+
+    @property
+    def noise(self) -> torch.Tensor:
+        """s^2, kept away from 0 so that the Cholesky factor exists for repeated rows."""
+        return (2 * self.log_noise).exp() + 1e-3
+
+
+class GaussianProcess(EmbeddingLearner):
+    """An exact Gaussian process on the embedding; serves every kind."""
+
+    Config = GPConfig
+    laws: ClassVar[Laws] = Laws(kinds=frozenset(TaskKind))
+
+    def __init__(self, backbone: Backbone, config: GPConfig | None = None) -> None:
+        super().__init__(backbone)
+        self.config = config or GPConfig()
+        self.classification = Kernel()
+        self.regression = Kernel()
+        self.log_scale = nn.Parameter(torch.tensor(1.0))
+        self.log_shrinkage = nn.Parameter(torch.tensor(0.0))
+        if self.config.prior:
+            # The active class is not like the other: with a prior, binary tasks are not class-equivariant.
+            self.laws = Laws(kinds=frozenset(TaskKind), class_equivariant=False)  # type: ignore[misc]
+            self.prior = nn.Linear(backbone.width, 1)
+            nn.init.zeros_(self.prior.weight)
+            nn.init.zeros_(self.prior.bias)
+
+    def head(self, episodes: PaddedEpisodes) -> HeadOutput:
+        if not episodes.kind.is_classification:
+            mean, variance = posterior(self.regression, episodes, episodes.targets)
+            return HeadOutput(mean=mean[..., 0], deviation=variance.sqrt())
+        signs = (2 * episodes.targets - 1) * episodes.support_mask[..., None]
+        prior_support, prior_query = self._prior(episodes)
+        mean, variance = posterior(self.classification, episodes, signs, prior_support, prior_query)
+        shrinkage = (1 + self.log_shrinkage.exp() * variance[..., None]).sqrt()
+        return HeadOutput(logits=self.log_scale.exp() * mean / shrinkage)
+
+    def _prior(self, episodes: PaddedEpisodes) -> tuple[torch.Tensor, torch.Tensor]:
+        """g for each class, ``[t, n, k]`` and ``[t, m, k]``: opposite for the two classes of a binary task."""
+        if not self.config.prior or episodes.kind is not TaskKind.BINARY:
+            zero = episodes.support.new_zeros(())
+            return zero, zero
+        direction = episodes.support.new_tensor([-1.0, 1.0])
+        of_support = self.prior(F.normalize(episodes.support, dim=-1)) * direction
+        of_query = self.prior(F.normalize(episodes.query, dim=-1)) * direction
+        return of_support, of_query
+
+
+def posterior(
+    kernel: Kernel,
+    episodes: PaddedEpisodes,
+    targets: torch.Tensor,
+    prior_support: torch.Tensor | float = 0.0,
+    prior_query: torch.Tensor | float = 0.0,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Posterior mean ``[t, m, c]`` and variance (noise included) ``[t, m]`` of ``targets [t, n, c]``."""
+    mask = episodes.support_mask[..., None].to(targets.dtype)
+    support, query = F.normalize(episodes.support, dim=-1), F.normalize(episodes.query, dim=-1)
+    base = targets.sum(1, keepdim=True) / mask.sum(1, keepdim=True)
+    residual = (targets - base - prior_support) * mask
+    # Padding rows are zero vectors: with the identity on their diagonal they stand apart from every other row.
+    within = kernel(support, support) * mask * mask.mT
+    identity = torch.eye(within.shape[-1], dtype=within.dtype, device=within.device)
+    factor = torch.linalg.cholesky(within + identity * kernel.noise)
+    across = kernel(query, support) * mask.mT
+    mean = base + prior_query + across @ torch.cholesky_solve(residual, factor)
+    explained = torch.linalg.solve_triangular(factor, across.mT, upper=False).square().sum(1)
+    own = (2 * kernel.log_amplitude).exp()
+    return mean, (own - explained).clamp(min=0) + kernel.noise

@@ -1,0 +1,105 @@
+"""Prototypical networks (Snell et al., 2017, arXiv:1703.05175), with three distances.
+
+    p(y = k | x) = softmax_k( -d(f(x), c_k) ),   c_k = mean of f over the support of class k
+
+    euclidean     d = ||z - c_k||^2                                        Snell et al., eq. 2
+    mahalanobis   d = (z - c_k)' S_k^-1 (z - c_k),                         Stanley et al., 2021 (FS-Mol)
+                  S_k = l S_class + (1 - l) S_task + 0.1 I,  l = min(n_k / (n_k + 1), 0.1)
+    cosine        d = -T cos(z, c_k), T learned                            Gidaris & Komodakis, 2018, arXiv:1804.09458
+
+With ``attention``, half of the cosine is taken to a prototype of the query's own, the class's support rows weighted
+by a softmax of their cosine to the query.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from molmeta.core.backbone import Backbone
+from molmeta.core.learner import Laws
+from molmeta.core.task import TaskKind
+from molmeta.methods.episodic import EmbeddingLearner, HeadOutput, PaddedEpisodes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProtoNetConfig:
+    distance: Literal["euclidean", "mahalanobis", "cosine"] = "euclidean"
+    attention: bool = False  # cosine only: add a prototype that the query itself weights
+    temperature: float = 10.0  # cosine only: T at the start
+
+
+class ProtoNet(EmbeddingLearner):
+    """Nearest class prototype in a learned space."""
+
+    Config = ProtoNetConfig
+    laws: ClassVar[Laws] = Laws(kinds=frozenset({TaskKind.BINARY, TaskKind.MULTICLASS}))
+
+    def __init__(self, backbone: Backbone, config: ProtoNetConfig | None = None) -> None:
+        super().__init__(backbone)
+        self.config = config or ProtoNetConfig()
+        if self.config.distance == "cosine":
+            self.log_temperature = nn.Parameter(torch.tensor(self.config.temperature).log())
+
+    def head(self, episodes: PaddedEpisodes) -> HeadOutput:
+        if self.config.distance == "euclidean":
+            logits = -torch.cdist(episodes.query, prototypes(episodes.support, episodes.targets)).square()
+        elif self.config.distance == "mahalanobis":
+            logits = -mahalanobis(episodes)
+        else:
+            logits = self._cosine(episodes)
+        return HeadOutput(logits=logits)
+
+    def _cosine(self, episodes: PaddedEpisodes) -> torch.Tensor:
+        support, query = F.normalize(episodes.support, dim=-1), F.normalize(episodes.query, dim=-1)
+        temperature = self.log_temperature.exp()
+        centres = F.normalize(prototypes(support, episodes.targets), dim=-1)
+        cosine = query @ centres.mT
+        if self.config.attention:
+            cosine = (cosine + attended_cosine(query, support, episodes.targets, temperature)) / 2
+        return temperature * cosine
+
+
+def prototypes(support: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Class means ``[t, k, d]`` of ``support [t, n, d]``; ``targets [t, n, k]`` one-hot."""
+    return targets.mT @ support / targets.sum(1).clamp(min=1)[..., None]
+
+
+def attended_cosine(
+    query: torch.Tensor, support: torch.Tensor, targets: torch.Tensor, temperature: torch.Tensor
+) -> torch.Tensor:
+    """Cosine ``[t, m, k]`` of each query to the mean of each class's support, weighted by softmax(T cos)."""
+    scores = (temperature * query @ support.mT)[..., None]  # [t, m, n, 1]
+    outside = targets[:, None] == 0
+    weights = scores.masked_fill(outside, -1e4).softmax(2) * ~outside
+    own = torch.einsum("tmnk,tnd->tmkd", weights, support)
+    return (F.normalize(own, dim=-1) * query[:, :, None]).sum(-1)
+
+
+def mahalanobis(episodes: PaddedEpisodes) -> torch.Tensor:
+    """Squared Mahalanobis distances ``[t, m, k]`` under each class's regularised covariance."""
+    counts = episodes.class_counts()
+    centres = prototypes(episodes.support, episodes.targets)
+    weight = (counts / (counts + 1)).clamp(max=0.1)[..., None, None]
+    of_task = covariance(episodes.support, episodes.support_mask.to(episodes.support.dtype))
+    distances = []
+    for k in range(episodes.targets.shape[-1]):
+        of_class = covariance(episodes.support, episodes.targets[..., k])
+        identity = torch.eye(of_class.shape[-1], dtype=of_class.dtype, device=of_class.device)
+        mixed = weight[:, k] * of_class + (1 - weight[:, k]) * of_task + 0.1 * identity
+        offset = episodes.query - centres[:, k, None]
+        whitened = torch.linalg.solve_triangular(torch.linalg.cholesky(mixed), offset.mT, upper=False)
+        distances.append(whitened.square().sum(1))
+    return torch.stack(distances, dim=-1)
+
+
+def covariance(rows: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Unbiased covariance ``[t, d, d]`` of the rows ``[t, n, d]`` whose weight ``[t, n]`` is 1; 0 for a single row."""
+    count = weights.sum(1)[:, None, None]
+    mean = (weights[..., None] * rows).sum(1, keepdim=True) / count.clamp(min=1)
+    centred = (rows - mean) * weights[..., None]
+    return centred.mT @ centred / (count - 1).clamp(min=1)
