@@ -146,7 +146,7 @@ class MAML(Learner):
         loss = _loss(outputs, query)
         if query.kind.is_classification:
             right = outputs.argmax(dim=1) == query.labels
-            return loss, {"query accuracy": right.double().mean()}
+            return loss, {"query accuracy": right.float().mean()}
         return loss, {"query rmse": loss.detach().sqrt()}
 
     def meta_loss(self, batch: EpisodeBatch) -> tuple[torch.Tensor, dict[str, float]]:
