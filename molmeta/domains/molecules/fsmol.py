@@ -17,7 +17,8 @@ from typing import Literal
 import numpy as np
 from sklearn.model_selection import StratifiedShuffleSplit
 
-from molmeta.core.sampling import Draw
+from molmeta.core.random import keyed_rng
+from molmeta.core.sampling import Draw, uniform
 from molmeta.core.task import FloatArray, IntArray, Split, Task, TaskKind
 from molmeta.domains.molecules.fsmol_files import FSMolRows, read_task_file
 from molmeta.domains.molecules.inputs import MoleculeBatch
@@ -75,6 +76,13 @@ class FSMol:
     def gather(self, rows: IntArray) -> MoleculeBatch:
         """The molecules at ``rows`` of the store."""
         return self.store.gather(rows)
+
+    @staticmethod
+    def draw(task: Task, n_support: int, seed: int) -> Draw:
+        """This benchmark's own draw; uniform for regression tasks."""
+        if task.kind.is_classification:
+            return fsmol_draw(task, n_support, seed)
+        return uniform(task.labels, n_support, len(task), keyed_rng(seed, f"draw {task.name}", n_support))
 
     def _tasks(self, split: Split, kind: TaskKind) -> list[Task]:
         fold = self._rows.get("train" if split is Split.HELDOUT else split.value, {})

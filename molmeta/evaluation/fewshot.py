@@ -1,0 +1,136 @@
+"""Few-shot evaluation: many draws a task, each molecule encoded once.
+
+A protocol is a draw, ``(task, support size, seed) -> (support, query)``; a domain brings its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from molmeta.core.episode import Episode, collate_labels
+from molmeta.core.learner import Encoding, Learner, Prediction
+from molmeta.core.random import keyed_rng
+from molmeta.core.sampling import Draw, stratified, uniform
+from molmeta.core.task import Task, TaskSource
+from molmeta.errors import SupportError
+from molmeta.evaluation import metrics
+
+DrawRule = Callable[[Task, int, int], Draw]
+_ENCODE_ROWS = 1024
+_DRAW_ROWS = 16384  # rows of padded draws that are predicted at once
+
+
+@dataclass(frozen=True)
+class Score:
+    """One draw's scores.
+
+    Attributes:
+        task: its name.
+        support_size: labelled rows.
+        seed: of the draw.
+        values: metric name to value; NaN where it is not defined.
+    """
+
+    task: str
+    support_size: int
+    seed: int
+    values: dict[str, float]
+
+
+def default_draw(task: Task, support_size: int, seed: int) -> Draw:
+    """A stratified support (uniform for regression) and every other row as the query."""
+    draw = stratified if task.kind.is_classification else uniform
+    return draw(task.labels, support_size, len(task), keyed_rng(seed, f"draw {task.name}", support_size))
+
+
+def evaluate(
+    learner: Learner,
+    source: TaskSource,
+    tasks: Sequence[Task],
+    *,
+    sizes: Iterable[int] = (16,),
+    seeds: Iterable[int] = range(10),
+    draw: DrawRule = default_draw,
+    progress: Callable[[Task], None] | None = None,
+) -> list[Score]:
+    """Score a learner on every task, support size and seed; a refused draw is left out.
+
+    The learner is put in evaluation mode for the time and left as it was found.
+    """
+    sizes, seeds = tuple(sizes), tuple(seeds)
+    was_training = learner.training
+    learner.eval()
+    scores = []
+    try:
+        for task in tasks:
+            scores += _evaluate_task(learner, source, task, sizes, seeds, draw)
+            if progress is not None:
+                progress(task)
+    finally:
+        learner.train(was_training)
+    return scores
+
+
+def _evaluate_task(
+    learner: Learner, source: TaskSource, task: Task, sizes: tuple[int, ...], seeds: tuple[int, ...], draw: DrawRule
+) -> list[Score]:
+    drawn = []
+    for size in sizes:
+        for seed in seeds:
+            try:
+                drawn.append((size, seed, Episode(task, *draw(task, size, seed))))
+            except SupportError:
+                continue
+    if not drawn:
+        return []
+    predictions = predict_draws(learner, source, [episode for _, _, episode in drawn])
+    return [
+        Score(task.name, size, seed, score(episode, prediction))
+        for (size, seed, episode), prediction in zip(drawn, predictions, strict=True)
+    ]
+
+
+@torch.no_grad()
+def predict_draws(learner: Learner, source: TaskSource, episodes: Sequence[Episode]) -> list[Prediction]:
+    """Predict the query of each episode of one task; the task's molecules are encoded once where the method allows."""
+    rows = episodes[0].task.rows
+    if learner.laws.encodes:
+        blocks = [rows[i : i + _ENCODE_ROWS] for i in range(0, len(rows), _ENCODE_ROWS)]
+        encoded = [learner.encode(source.gather(block).to(learner.device)).values for block in blocks]
+        inputs = Encoding(torch.cat(encoded))
+    else:
+        inputs = source.gather(rows).to(learner.device)  # type: ignore[assignment]
+    at_once = max(1, _DRAW_ROWS // len(rows))
+    predictions = []
+    for i in range(0, len(episodes), at_once):
+        chunk = episodes[i : i + at_once]
+        positions = np.concatenate([p for e in chunk for p in (e.support, e.query)])
+        batch = collate_labels(chunk, inputs[torch.from_numpy(positions).to(learner.device)])
+        predictions += learner.predict_episodes(batch.to(learner.device))
+    return predictions
+
+
+def score(episode: Episode, prediction: Prediction) -> dict[str, float]:
+    """Every metric that the task's kind has."""
+    truth = episode.labels(episode.query)
+    if prediction.mean is not None:
+        mean, values = prediction.mean.double().cpu().numpy(), truth.astype(np.float64)
+        support_mean = float(np.mean(episode.labels(episode.support).astype(np.float64)))
+        return {
+            "r2": metrics.r2_os(values, mean, support_mean),
+            "rmse": metrics.rmse(values, mean),
+            "spearman": metrics.spearman(values, mean),
+        }
+    assert prediction.probabilities is not None
+    labels, probabilities = truth.astype(np.int64), prediction.probabilities.double().cpu().numpy()
+    values = {"accuracy": metrics.accuracy(labels, probabilities), "nll": metrics.nll(labels, probabilities)}
+    if episode.num_classes == 2:
+        ranked = probabilities[:, 1]
+        values["delta_auprc"] = metrics.delta_auprc(labels, ranked)
+        values["roc_auc"] = metrics.roc_auc(labels, ranked)
+        values["brier"] = metrics.brier(labels, probabilities)
+    return values

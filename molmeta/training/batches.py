@@ -1,0 +1,88 @@
+"""Meta-batches of a training run: step s always draws the same episodes, whoever asks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from molmeta.core.episode import Episode, EpisodeBatch, collate
+from molmeta.core.random import keyed_rng
+from molmeta.core.sampling import balanced, stratified, uniform, ways_and_shots
+from molmeta.core.task import Split, Task, TaskKind, TaskSource
+from molmeta.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EpisodeConfig:
+    sampler: Literal["stratified", "balanced", "ways_and_shots"] = "stratified"
+    support_sizes: tuple[int, ...] = (16, 32, 64)  # one is drawn for each step; ways_and_shots: shots a class
+    query_size: int = 32  # query rows at the most; ways_and_shots: a class
+    min_query: int = 8  # a small task's support shrinks to leave these
+    ways: int = 5  # ways_and_shots only
+
+    def __post_init__(self) -> None:
+        if not self.support_sizes or min(self.support_sizes) < 1:
+            raise ConfigError(f"[episodes].support_sizes are positive numbers, not {list(self.support_sizes)}")
+
+
+class MetaBatches:
+    """``batches(step)`` draws the episodes of one step.
+
+    Args:
+        source: where the tasks and inputs come from.
+        config: how episodes are drawn.
+        tasks_per_step: episodes a step.
+        regression: share of the steps that draw regression tasks.
+        seed: of the run.
+
+    Raises:
+        DataError: the source has no training task that an episode can be drawn from.
+    """
+
+    def __init__(
+        self, source: TaskSource, config: EpisodeConfig, *, tasks_per_step: int, regression: float = 0.0, seed: int = 0
+    ) -> None:
+        self.source = source
+        self.config = config
+        self.tasks_per_step = tasks_per_step
+        self.regression = regression
+        self.seed = seed
+        classes = source.tasks(Split.TRAIN, TaskKind.BINARY) or source.tasks(Split.TRAIN, TaskKind.MULTICLASS)
+        self.class_tasks = [task for task in classes if self._is_usable(task)]
+        self.value_tasks: Sequence[Task] = []
+        if regression > 0:
+            values = source.tasks(Split.TRAIN, TaskKind.REGRESSION)
+            self.value_tasks = [t for t in values if len(t) > config.min_query and np.ptp(t.labels) > 0]
+        if (regression < 1 and not self.class_tasks) or (regression > 0 and not self.value_tasks):
+            raise DataError("the source has no training tasks large enough to draw an episode from")
+
+    def __call__(self, step: int) -> EpisodeBatch:
+        """The meta-batch of one step."""
+        rng = keyed_rng(self.seed, "step", step)
+        tasks = self.value_tasks if rng.random() < self.regression else self.class_tasks
+        size = int(rng.choice(self.config.support_sizes))
+        chosen = rng.choice(len(tasks), size=self.tasks_per_step, replace=len(tasks) < self.tasks_per_step)
+        episodes = [self._draw(tasks[t], size, step, i) for i, t in enumerate(chosen)]
+        return collate(self.source, episodes)
+
+    def _is_usable(self, task: Task) -> bool:
+        counts = np.bincount(task.labels.astype(np.int64), minlength=2)
+        if self.config.sampler == "ways_and_shots":
+            needed = max(self.config.support_sizes) + self.config.query_size
+            return int((counts >= needed).sum()) >= self.config.ways
+        return int(counts[counts > 0].min()) >= 2 and int((counts > 0).sum()) >= 2
+
+    def _draw(self, task: Task, size: int, step: int, i: int) -> Episode:
+        rng = keyed_rng(self.seed, "episode", step, i)
+        if self.config.sampler == "ways_and_shots":
+            return Episode(task, *ways_and_shots(task.labels, self.config.ways, size, self.config.query_size, rng))
+        sampler = {"stratified": stratified, "balanced": balanced}[self.config.sampler]
+        if not task.kind.is_classification:
+            sampler = uniform
+        room = max(task.num_classes, 1, len(task) - self.config.min_query)
+        if self.config.sampler == "balanced" and task.kind.is_classification:
+            room = min(room, 2 * int(np.bincount(task.labels.astype(np.int64)).min()) - 2)
+        return Episode(task, *sampler(task.labels, min(size, room), self.config.query_size, rng))
