@@ -143,9 +143,7 @@ def make_validate(recipe: Recipe, source: TaskSource) -> Validate:
         for fold, tasks in folds.items():
             if not tasks:
                 continue
-            scores = evaluate(
-                learner, source, tasks, sizes=config.support_sizes, seeds=range(config.seeds), draw=draw
-            )
+            scores = evaluate(learner, source, tasks, sizes=config.support_sizes, seeds=range(config.seeds), draw=draw)
             for size in config.support_sizes:
                 result[f"{fold}_{metric}_{size}"] = round(summarise(scores, metric, size).mean, 5)
         if not result:
@@ -158,4 +156,3 @@ def make_validate(recipe: Recipe, source: TaskSource) -> Validate:
 def _spread(tasks: Any, wanted: int) -> list[Task]:
     step = max(1, len(tasks) // wanted) if wanted else len(tasks) + 1
     return list(tasks[::step][:wanted])
-

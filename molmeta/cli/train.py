@@ -25,7 +25,11 @@ def train(
     from molmeta.cli.show import training_progress
     from molmeta.training_run import choose_recipe, run_training
 
-    overrides = [f"{table}.name={name}" for table, name in (("method", method), ("backbone", backbone), ("source", source)) if name]
+    overrides = [
+        f"{table}.name={name}"
+        for table, name in (("method", method), ("backbone", backbone), ("source", source))
+        if name
+    ]
     numbers = {"training.steps": steps, "training.seed": seed}
     overrides += [f"{key}={value}" for key, value in numbers.items() if value is not None] + (set_ or [])
     recipe = choose_recipe(config, overrides)

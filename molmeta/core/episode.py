@@ -172,7 +172,9 @@ def collate_labels(episodes: Sequence[Episode], inputs: Inputs) -> EpisodeBatch:
     if kind is TaskKind.REGRESSION:
         loc = np.array([values.mean() for values in labels[::2]])
         deviation = np.array([values.std() for values in labels[::2]])
-        scale = np.where(deviation > 0, deviation, 1.0)
+        # Rounding gives a constant support a tiny deviation: the range tells it for certain.
+        varies = np.array([np.ptp(values) > 0 for values in labels[::2]])
+        scale = np.where(varies, deviation, 1.0)
     label_type = np.int64 if kind.is_classification else np.float32
     return EpisodeBatch(
         inputs=inputs,

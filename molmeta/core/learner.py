@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -88,7 +88,7 @@ class Learner(nn.Module, ABC):
     The learner owns its backward pass: a trainer calls :meth:`meta_backward` and never ``backward`` itself.
     """
 
-    laws: ClassVar[Laws]
+    laws: Laws
     backbone: Backbone
 
     @property

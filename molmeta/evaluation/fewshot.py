@@ -127,10 +127,10 @@ def score(episode: Episode, prediction: Prediction) -> dict[str, float]:
         }
     assert prediction.probabilities is not None
     labels, probabilities = truth.astype(np.int64), prediction.probabilities.double().cpu().numpy()
-    values = {"accuracy": metrics.accuracy(labels, probabilities), "nll": metrics.nll(labels, probabilities)}
+    result = {"accuracy": metrics.accuracy(labels, probabilities), "nll": metrics.nll(labels, probabilities)}
     if episode.num_classes == 2:
         ranked = probabilities[:, 1]
-        values["delta_auprc"] = metrics.delta_auprc(labels, ranked)
-        values["roc_auc"] = metrics.roc_auc(labels, ranked)
-        values["brier"] = metrics.brier(labels, probabilities)
-    return values
+        result["delta_auprc"] = metrics.delta_auprc(labels, ranked)
+        result["roc_auc"] = metrics.roc_auc(labels, ranked)
+        result["brier"] = metrics.brier(labels, probabilities)
+    return result

@@ -79,7 +79,8 @@ class EmbeddingLearner(Learner):
             correct = (logits.argmax(-1) == labels) & mask
             logs = {"accuracy": float(correct.sum() / mask.sum())}
         else:
-            assert output.mean is not None and output.deviation is not None
+            assert output.mean is not None
+            assert output.deviation is not None
             error = (output.mean - batch.scaled_labels()[layout.query]) / output.deviation
             loss = error.square() / 2 + output.deviation.log()
             logs = {}
@@ -101,7 +102,8 @@ class EmbeddingLearner(Learner):
                 Prediction(probabilities=p[:m, :k])
                 for p, m, k in zip(probabilities, counts, batch.num_classes.tolist(), strict=True)
             ]
-        assert output.mean is not None and output.deviation is not None
+        assert output.mean is not None
+        assert output.deviation is not None
         mean = output.mean * batch.target_scale[:, None] + batch.target_loc[:, None]
         deviation = output.deviation * batch.target_scale[:, None]
         return [Prediction(mean=a[:m], deviation=s[:m]) for a, s, m in zip(mean, deviation, counts, strict=True)]
@@ -128,7 +130,7 @@ class EmbeddingPredictor:
         query = self._learner.encode(inputs).values
         n, m = len(self._labels), len(query)
         values = self._labels if not self._kind.is_classification else torch.zeros(1)
-        spread = values.std(correction=0)
+        spread = values.std(correction=0) * (values.max() > values.min())
         batch = EpisodeBatch(
             inputs=Encoding(torch.cat([self._encoded, query])),
             labels=torch.cat([self._labels, self._labels.new_zeros(m)]),

@@ -15,7 +15,6 @@ by the loss of the queries, not by the marginal likelihood. Each family of kinds
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import nn
@@ -55,7 +54,7 @@ class GaussianProcess(EmbeddingLearner):
     """An exact Gaussian process on the embedding; serves every kind."""
 
     Config = GPConfig
-    laws: ClassVar[Laws] = Laws(kinds=frozenset(TaskKind))
+    laws = Laws(kinds=frozenset(TaskKind))
 
     def __init__(self, backbone: Backbone, config: GPConfig | None = None) -> None:
         super().__init__(backbone)
@@ -66,7 +65,7 @@ class GaussianProcess(EmbeddingLearner):
         self.log_shrinkage = nn.Parameter(torch.tensor(0.0))
         if self.config.prior:
             # The active class is not like the other: with a prior, binary tasks are not class-equivariant.
-            self.laws = Laws(kinds=frozenset(TaskKind), class_equivariant=False)  # type: ignore[misc]
+            self.laws = Laws(kinds=frozenset(TaskKind), class_equivariant=False)
             self.prior = nn.Linear(backbone.width, 1)
             nn.init.zeros_(self.prior.weight)
             nn.init.zeros_(self.prior.bias)

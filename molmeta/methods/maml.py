@@ -80,7 +80,7 @@ class MAML(Learner):
         self.backbone = backbone
         self.config = config
         self.head = nn.Linear(backbone.width, 1 if config.head == "tied" else config.ways)
-        self.laws = _laws_of(self.laws, config)  # type: ignore[misc]
+        self.laws = _laws_of(self.laws, config)
         if not any(self.adapts(name) for name, _ in self.named_parameters()):
             parts = ", ".join(f'"backbone.{name}"' for name, _ in backbone.named_children())
             raise ConfigError(f'adapt is "{config.adapt}", but no parameter has that name; try "all", "head", {parts}')

@@ -14,7 +14,7 @@ by a softmax of their cosine to the query.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import nn
@@ -37,7 +37,7 @@ class ProtoNet(EmbeddingLearner):
     """Nearest class prototype in a learned space."""
 
     Config = ProtoNetConfig
-    laws: ClassVar[Laws] = Laws(kinds=frozenset({TaskKind.BINARY, TaskKind.MULTICLASS}))
+    laws = Laws(kinds=frozenset({TaskKind.BINARY, TaskKind.MULTICLASS}))
 
     def __init__(self, backbone: Backbone, config: ProtoNetConfig | None = None) -> None:
         super().__init__(backbone)

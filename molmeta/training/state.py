@@ -47,7 +47,9 @@ def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise ModelFileError(f"{path} is damaged or not a safetensors file ({error}). Fetch or train it again") from error
+        raise ModelFileError(
+            f"{path} is damaged or not a safetensors file ({error}). Fetch or train it again"
+        ) from error
     if "molmeta" not in metadata:
         raise ModelFileError(f"{path} is a safetensors file, but not one that molmeta wrote")
     return tensors, json.loads(metadata["molmeta"])

@@ -146,8 +146,8 @@ def featurise(smiles: Sequence[str]) -> Featurised:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Molecule:
-    atoms: list[tuple[int, ...]]
-    bonds: list[tuple[int, ...]]  # begin, end, then the bond features
+    atoms: Sequence[tuple[int, ...]]
+    bonds: Sequence[tuple[int, ...]]  # begin, end, then the bond features
     bins: list[int]
     counts: list[int]
 

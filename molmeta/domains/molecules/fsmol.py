@@ -62,7 +62,9 @@ class FSMol:
                 'fs-mol, or fetch it with "molmeta data fetch fs-mol"'
             )
         self._rows = {
-            folder.name: {f.name.removesuffix(".jsonl.gz"): read_task_file(f) for f in sorted(folder.glob("*.jsonl.gz"))}
+            folder.name: {
+                f.name.removesuffix(".jsonl.gz"): read_task_file(f) for f in sorted(folder.glob("*.jsonl.gz"))
+            }
             for folder in folders
         }
         every = [text for fold in self._rows.values() for rows in fold.values() for text in rows.smiles]

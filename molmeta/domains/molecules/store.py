@@ -88,9 +88,7 @@ def build(smiles: Sequence[str], workers: int | None = None, progress: Progress 
     return MoleculeStore(MoleculeArrays.concatenate(blocks), np.array(structure, np.uint64), row_of, reasons)
 
 
-def featurise_chunks(
-    chunks: Sequence[Sequence[str]], total: int, workers: int | None = None
-) -> Iterator[Featurised]:
+def featurise_chunks(chunks: Sequence[Sequence[str]], total: int, workers: int | None = None) -> Iterator[Featurised]:
     """Featurise chunks of SMILES, in order, on ``workers`` processes (None: every core when ``total`` is large)."""
     if workers is None:
         workers = (os.cpu_count() or 1) if total >= _PARALLEL_FROM else 1
@@ -151,8 +149,8 @@ def read(folder: Path) -> MoleculeStore:
         found = (header["format"], header["featuriser"])
         if found != (FORMAT, FEATURISER_VERSION):
             raise DataError(
-                f"{folder} was written as format {found[0]}, featuriser {found[1]}; this molmeta reads format {FORMAT}, "
-                f"featuriser {FEATURISER_VERSION}. Delete the folder: it is built again"
+                f"{folder} was written as format {found[0]}, featuriser {found[1]}; this molmeta reads format "
+                f"{FORMAT}, featuriser {FEATURISER_VERSION}. Delete the folder: it is built again"
             )
         columns = {c.name: np.load(folder / f"{c.name}.npy", mmap_mode="r") for c in fields(MoleculeArrays)}
         arrays = MoleculeArrays(**columns)

@@ -1,0 +1,27 @@
+"""Which device to compute on."""
+
+from __future__ import annotations
+
+import torch
+
+from molmeta.errors import DeviceError
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device of that name; "auto" is the first CUDA device, or the CPU where there is none.
+
+    Raises:
+        DeviceError: no such device on this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise DeviceError(f'"{name}" is not a device; use auto, cpu, cuda or cuda:N') from error
+    if device.type not in ("cpu", "cuda"):
+        raise DeviceError(f'molmeta computes on cpu and cuda devices, not "{name}"')
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise DeviceError(f'"{name}" was asked for, but this machine has {count} CUDA devices. Use --device cpu')
+    return device

@@ -1,0 +1,136 @@
+"""One training run: a recipe, a folder, and what is written there.
+
+    config.toml        every setting in effect          history.jsonl      a line a validation
+    environment.json   versions, device, threads        state.safetensors  to go on after an interruption
+    model.safetensors  the best weights                 card.json          what made them, and their scores
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from molmeta.config import override, to_toml
+from molmeta.core.task import Split, TaskKind, TaskSource
+from molmeta.devices import choose_device
+from molmeta.errors import ConfigError
+from molmeta.paths import datasets_dir
+from molmeta.recipe import Recipe, make_source, make_trainer
+from molmeta.training.state import save_tensors, write_whole
+from molmeta.training.trainer import Progress, Trainer
+
+Show = Callable[[Progress], None]
+_RUN_FILES = ("config.toml", "environment.json", "history.jsonl", "state.safetensors", "model.safetensors", "card.json")
+_VERSIONS = ("molmeta", "torch", "torch-geometric", "rdkit", "numpy", "scikit-learn")
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """The recipes that come with the package, by name."""
+    return {path.stem: path for path in sorted((datasets_dir() / "recipes").glob("*.toml"))}
+
+
+def choose_recipe(config: Path | None, overrides: Sequence[str]) -> Recipe:
+    """A recipe from a file or a shipped name (None: the defaults), with ``table.name=value`` overrides.
+
+    Raises:
+        ConfigError: no such file or recipe, or a setting is wrong.
+    """
+    tables: dict[str, Any] = {}
+    if config is not None:
+        shipped = shipped_recipes()
+        path = config if config.exists() else shipped.get(config.name)
+        if path is None:
+            raise ConfigError(f'there is no file or shipped recipe "{config}". Shipped: {", ".join(shipped)}')
+        tables = Recipe.read(path)
+    for assignment in overrides:
+        override(tables, assignment)
+    return Recipe.of(tables)
+
+
+def run_training(
+    recipe: Recipe, folder: Path, *, device: str = "auto", threads: int = 0, force: bool = False, show: Show | None = None
+) -> Trainer:
+    """Train, or go on training, in ``folder``; returns the finished trainer.
+
+    Args:
+        recipe: the settings.
+        folder: made if it is not there. One that holds a run of the same settings is resumed.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        threads: torch's CPU threads; 0 leaves torch's choice.
+        force: empty a folder that holds a run of other settings.
+        show: called after each step.
+
+    Raises:
+        ConfigError: the folder holds something else.
+        DeviceError: the device is not there.
+    """
+    chosen = choose_device(device)
+    if threads:
+        torch.set_num_threads(threads)
+    _claim(folder, recipe, force)
+    source = make_source(recipe)
+    trainer = make_trainer(recipe, source, folder, str(chosen))
+    write_whole(folder / "environment.json", json.dumps(_environment(chosen), indent=1).encode())
+    started = time.monotonic()
+    best = trainer.run(show)
+    card = _card(recipe, trainer, source, time.monotonic() - started)
+    save_tensors(folder / "model.safetensors", best, {"recipe": recipe.tables()})
+    write_whole(folder / "card.json", json.dumps(card, indent=1).encode())
+    return trainer
+
+
+def _claim(folder: Path, recipe: Recipe, force: bool) -> None:
+    """Make ``folder`` this run's: new, or holding a run of the same settings."""
+    settings = to_toml(recipe.tables())
+    config = folder / "config.toml"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()) and not (config.is_file() and config.read_text(encoding="utf-8") == settings):
+            if not force:
+                raise ConfigError(
+                    f"{folder} is not empty and does not hold a run of these settings. Name another folder with --out, "
+                    "or give --force to replace the run that is there"
+                )
+            for name in _RUN_FILES:
+                (folder / name).unlink(missing_ok=True)
+        write_whole(config, settings.encode())
+    except OSError as error:
+        raise ConfigError(f"cannot write the run folder {folder}: {error.strerror}") from error
+
+
+def _environment(device: torch.device) -> dict[str, Any]:
+    versions = {}
+    for package in _VERSIONS:
+        with suppress(ImportError):
+            versions[package] = version(package)
+    return {
+        "python": platform.python_version(),
+        "versions": versions,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+    }
+
+
+def _card(recipe: Recipe, trainer: Trainer, source: TaskSource, seconds: float) -> dict[str, Any]:
+    kinds = [TaskKind.BINARY, TaskKind.MULTICLASS, TaskKind.REGRESSION]
+    trained = sorted({task.name for kind in kinds for task in source.tasks(Split.TRAIN, kind)})
+    return {
+        "command": shlex.join(["molmeta", *sys.argv[1:]]),
+        "recipe": recipe.tables(),
+        "score": trainer.best_score,
+        "validation": max(trainer.history, key=lambda entry: entry["score"]),
+        "seconds": round(seconds),
+        "training_tasks": trained,
+    }
