@@ -53,12 +53,18 @@ def read(source: Source, smiles_column: str | None = None) -> RawTable:
 
 
 def _first_record(head: list[str], separator: str, name: str) -> list[str]:
-    return next(_records(head, separator, 0, name))
+    record = next(_records(head, separator, 0, name), None)
+    if record is None:
+        raise InputError(f"{name} holds no rows")
+    return record
 
 
 def _head(source: Source) -> list[str]:
     with open_text(source.path) as text, damage_named(source.name):
-        return list(islice((line for line in text if line.strip()), _SNIFFED_LINES))
+        head = list(islice((line for line in text if line.strip()), _SNIFFED_LINES))
+    if not head:
+        raise InputError(f"{source.name} holds no rows")
+    return head
 
 
 def _is_structure(cell: str) -> bool:
@@ -74,7 +80,8 @@ def _separator(head: list[str]) -> str:
             widths = [len(row) for row in csv.reader(head, delimiter=separator) if row]
         except csv.Error:
             return 0.0, 0
-        return (sum(w == widths[0] for w in widths) / len(widths), widths[0]) if widths[0] > 1 else (0.0, 1)
+        width = widths[0] if widths else 0
+        return (sum(w == width for w in widths) / len(widths), width) if width > 1 else (0.0, 1)
 
     return max(SEPARATORS, key=evenness)
 
