@@ -1,0 +1,281 @@
+"""A bundle: a saved model in one safetensors file, with its settings and card as JSON in the header. Never pickle.
+
+It holds one or more learners, whose predictions are averaged; the featuriser's version; a temperature by support
+size; a small sample of the training chemistry; and the card, which says what the model was trained on and how well it
+does. Weights are kept in half precision and used in single.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Self
+
+import numpy as np
+import torch
+
+from molmeta.core.episode import LabelledSet
+from molmeta.core.learner import Learner, Prediction, Predictor
+from molmeta.core.task import Inputs, TaskKind
+from molmeta.domains.molecules.featurise import FEATURISER_VERSION
+from molmeta.domains.molecules.reference import Reference
+from molmeta.errors import ModelFileError, MolmetaError, SupportError
+from molmeta.recipe import make_learner
+from molmeta.training.state import load_tensors, save_tensors
+
+FORMAT = 1
+SUFFIX = ".safetensors"
+_MODELS = Path(__file__).parent / "models"
+
+Encodings = tuple[Inputs, ...]  # one for each member
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """One learner, and the ``[method]`` and ``[backbone]`` tables that build it again."""
+
+    method: Mapping[str, Any]
+    backbone: Mapping[str, Any]
+    learner: Learner
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """A model to predict with.
+
+    Attributes:
+        members: the learners; their predictions are averaged.
+        card: name, data, licence, command, seed, scores, limits: whatever a reader should know, as JSON.
+        reference: a sample of the training chemistry, or None.
+        temperature: support size -> what logits are divided by (straight lines between in log size); empty: 1.
+    """
+
+    members: Sequence[Member]
+    card: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    reference: Reference | None = None
+    temperature: Mapping[int, float] = field(default_factory=lambda: MappingProxyType({}))
+
+    def __post_init__(self) -> None:
+        if not self.members:
+            raise ModelFileError("a bundle needs one learner or more")
+        for member in self.members:
+            # What is scored and used is then exactly what a file holds.
+            member.learner.load_state_dict(_halved(member.learner.state_dict()))
+            member.learner.eval()
+
+    @classmethod
+    def load(cls, name_or_path: str | Path) -> Self:
+        """Read a bundle: one of the package's by name (``default``), or any file.
+
+        Raises:
+            ModelFileError: it is missing, damaged, from a newer version, or not a bundle.
+        """
+        return cls.load_with_extra(name_or_path)[0]
+
+    @classmethod
+    def load_with_extra(cls, name_or_path: str | Path) -> tuple[Self, dict[str, Any]]:
+        """As :meth:`load`, with what :meth:`save` was given as ``extra``."""
+        path = find(name_or_path)
+        tensors, header = _read(path)
+        try:
+            members = [_member(tables, _part(tensors, f"member{i}")) for i, tables in enumerate(header["members"])]
+            sample = _part(tensors, "reference")
+            return cls(
+                members,
+                header["card"],
+                Reference.of(sample, header["reference"]) if sample else None,
+                {int(size): float(t) for size, t in header["temperature"].items()},
+            ), header.get("extra", {})
+        except (MolmetaError, RuntimeError, KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ModelFileError(f"{path} is damaged ({_first_line(error)}). Fetch or train it again") from error
+
+    def save(self, path: Path | str, extra: Mapping[str, Any] | None = None) -> None:
+        """Write the bundle as one file; it appears whole or not at all.
+
+        Args:
+            path: the file.
+            extra: further JSON to keep in it.
+        """
+        tensors = {
+            f"member{i}/{name}": _stored(tensor)
+            for i, member in enumerate(self.members)
+            for name, tensor in member.learner.state_dict().items()
+        }
+        if self.reference:
+            tensors |= {f"reference/{name}": tensor for name, tensor in self.reference.tensors().items()}
+        save_tensors(Path(path), tensors, self._header() | ({"extra": dict(extra)} if extra else {}))
+
+    def _header(self) -> dict[str, Any]:
+        return {
+            "what": "bundle",
+            "format": FORMAT,
+            "featuriser": FEATURISER_VERSION,
+            "members": [{"method": dict(m.method), "backbone": dict(m.backbone)} for m in self.members],
+            "card": dict(self.card),
+            "reference": self.reference.settings() if self.reference else {},
+            "temperature": {str(size): t for size, t in self.temperature.items()},
+        }
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move every member to a device; returns the bundle itself."""
+        for member in self.members:
+            member.learner.to(device)
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where the members are."""
+        return self.members[0].learner.device
+
+    @property
+    def transductive(self) -> bool:
+        """Whether a query's prediction depends on the other queries."""
+        return any(member.learner.laws.transductive for member in self.members)
+
+    @property
+    def kinds(self) -> frozenset[TaskKind]:
+        """The kinds of task that all members serve."""
+        return frozenset.intersection(*(member.learner.laws.kinds for member in self.members))
+
+    @torch.no_grad()
+    def encode(self, inputs: Inputs) -> Encodings:
+        """What each member needs of ``n`` molecules: their embeddings, or the molecules where its method adapts
+        the backbone."""
+        moved = inputs.to(self.device)
+        return tuple(m.learner.encode(moved) if m.learner.laws.encodes else moved for m in self.members)
+
+    @torch.no_grad()
+    def adapt(self, encoded: Encodings, labels: torch.Tensor, kind: TaskKind, num_classes: int) -> EnsemblePredictor:
+        """Specialise every member to one task.
+
+        Args:
+            encoded: ``n`` support molecules from :meth:`encode`.
+            labels: ``[n]`` class indices (int64), or float values.
+            kind: what the labels are.
+            num_classes: k; 0 for regression.
+
+        Raises:
+            SupportError: the model does not serve the kind, or a class is missing.
+        """
+        if kind not in self.kinds:
+            raise SupportError(f"this model serves {', '.join(sorted(self.kinds))} tasks, not {kind}")
+        on_device = labels.to(self.device)
+        predictors = [
+            member.learner.adapt(LabelledSet(inputs, on_device, kind, num_classes))
+            for member, inputs in zip(self.members, encoded, strict=True)
+        ]
+        return EnsemblePredictor(predictors, self._temperature(len(labels)))
+
+    def _temperature(self, support_size: int) -> float:
+        if not self.temperature:
+            return 1.0
+        sizes = sorted(self.temperature)
+        return float(np.interp(np.log(support_size), np.log(sizes), [self.temperature[size] for size in sizes]))
+
+    @property
+    def digest(self) -> str:
+        """A short hash of weights and settings: equal for bundles that predict the same."""
+        hashed = hashlib.sha256(json.dumps(self._header(), sort_keys=True).encode())
+        for member in self.members:
+            for name, tensor in member.learner.state_dict().items():
+                hashed.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+        return hashed.hexdigest()[:16]
+
+
+@dataclass(frozen=True, eq=False)
+class EnsemblePredictor:
+    """The members' predictors, averaged: probabilities for classes, a mixture of normals for regression."""
+
+    predictors: Sequence[Predictor]
+    temperature: float = 1.0
+
+    @torch.no_grad()
+    def predict(self, encoded: Encodings) -> Prediction:
+        """Predict ``m`` molecules from :meth:`Bundle.encode`; the result is on the CPU."""
+        each = [predictor.predict(inputs) for predictor, inputs in zip(self.predictors, encoded, strict=True)]
+        if each[0].mean is not None:
+            return _mixture(each)
+        stacked = torch.stack([p.probabilities for p in each if p.probabilities is not None])
+        average = stacked.double().mean(0).cpu()
+        if self.temperature != 1:
+            average = (average.clamp(min=1e-12).log() / self.temperature).softmax(-1)
+        return Prediction(probabilities=average)
+
+
+def _mixture(each: Sequence[Prediction]) -> Prediction:
+    means = torch.stack([p.mean for p in each if p.mean is not None]).double().cpu()
+    mean = means.mean(0)
+    deviations = [p.deviation for p in each if p.deviation is not None]
+    if len(deviations) < len(each):
+        return Prediction(mean=mean)
+    within = torch.stack(deviations).double().cpu().square().mean(0)
+    return Prediction(mean=mean, deviation=(within + (means - mean).square().mean(0)).sqrt())
+
+
+def find(name_or_path: str | Path) -> Path:
+    """The file of a bundle.
+
+    Raises:
+        ModelFileError: neither a bundle of the package nor a file has that name.
+    """
+    path = Path(name_or_path)
+    shipped = _MODELS / f"{name_or_path}{SUFFIX}"
+    if path.name == str(name_or_path) and shipped.is_file():
+        return shipped
+    if path.is_dir():
+        raise ModelFileError(f"{path} is a folder; a model is one {SUFFIX} file")
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in _MODELS.glob(f"*{SUFFIX}"))) or "none"
+        raise ModelFileError(
+            f'there is no model "{name_or_path}". Give the path of a {SUFFIX} file, or one of: {known}'
+        )
+    return path
+
+
+def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    try:
+        tensors, header = load_tensors(path)
+    except ValueError as error:
+        raise ModelFileError(f"{path} is damaged: its header is not JSON. Fetch or train it again") from error
+    if not isinstance(header, dict) or header.get("what") != "bundle":
+        raise ModelFileError(f"{path} is a file of molmeta's, but not a model to predict with (a run's state, perhaps)")
+    if not isinstance(header.get("format"), int) or header["format"] > FORMAT:
+        raise ModelFileError(
+            f"{path} is a bundle of format {header.get('format')}; this molmeta reads up to {FORMAT}. Upgrade molmeta"
+        )
+    if header.get("featuriser") != FEATURISER_VERSION:
+        raise ModelFileError(
+            f"{path} was made for featuriser {header.get('featuriser')}; this molmeta has featuriser "
+            f"{FEATURISER_VERSION}. Install the molmeta that wrote it, or train it again"
+        )
+    return tensors, header
+
+
+def _member(tables: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> Member:
+    learner = make_learner(tables["method"], tables["backbone"])
+    learner.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in weights.items()})
+    return Member(tables["method"], tables["backbone"], learner)
+
+
+def _part(tensors: Mapping[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
+    return {key.removeprefix(f"{name}/"): t for key, t in tensors.items() if key.startswith(f"{name}/")}
+
+
+def _stored(tensor: torch.Tensor) -> torch.Tensor:
+    """Half precision, but for scalars (kernel parameters) and what half precision cannot hold."""
+    if not tensor.is_floating_point() or tensor.ndim == 0:
+        return tensor
+    half = tensor.half()
+    return half if bool(torch.isfinite(half).all()) else tensor
+
+
+def _halved(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: _stored(tensor).to(tensor.dtype) for name, tensor in state.items()}
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".partition("\n")[0]

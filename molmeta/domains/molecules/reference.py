@@ -1,0 +1,99 @@
+"""A small sample of the training chemistry: how far a molecule lies from what a model was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+import torch
+
+from molmeta.core.random import keyed_rng
+from molmeta.domains.molecules.featurise import MoleculeArrays
+from molmeta.domains.molecules.nearest import F32, Counts, NearestTable
+from molmeta.errors import ModelFileError
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """Fingerprints of ``n`` training molecules, and from where on a molecule counts as far.
+
+    With 2,000 molecules, a comparison costs about 0.04 ms and featurising about 0.6 ms a molecule.
+
+    Attributes:
+        molecules: the sample.
+        far_from_training: similarity to the nearest of the sample below which a molecule is far from it.
+        far_from_support: likewise for the nearest support molecule.
+    """
+
+    molecules: Counts
+    far_from_training: float = 0.25
+    far_from_support: float = 0.25
+
+    @classmethod
+    def sample(
+        cls, training: MoleculeArrays, heldout: MoleculeArrays, *, size: int = 2000, share: float = 0.05, seed: int = 0
+    ) -> Self:
+        """Draw ``size`` training molecules at random.
+
+        Args:
+            training: the molecules of the training tasks.
+            heldout: molecules of tasks that were not trained on; ``share`` of them count as far from the training.
+            size: how many are kept.
+            share: see ``heldout``.
+            seed: of the draw.
+        """
+        rows = np.sort(keyed_rng(seed, "reference").permutation(len(training))[:size])
+        molecules = Counts.of(training.take(rows))
+        similarity = NearestTable(molecules).nearest(Counts.of(heldout))[1]
+        return cls(molecules, far_from_training=round(float(np.quantile(similarity, share)), 3))
+
+    @cached_property
+    def _table(self) -> NearestTable:
+        return NearestTable(self.molecules)
+
+    def similarity(self, queries: Counts) -> F32:
+        """``[m]`` Tanimoto similarity of each molecule to its nearest in the sample."""
+        return self._table.nearest(queries)[1]
+
+    def far(self, queries: Counts, support_similarity: F32) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        """``[m]`` whether each molecule is far from both the support and the training chemistry."""
+        from_support = support_similarity < self.far_from_support
+        far = from_support.copy()
+        far[from_support] = self.similarity(_take(queries, from_support)) < self.far_from_training
+        return far
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """What a model file keeps of it, beside :meth:`settings`."""
+        m = self.molecules
+        return {
+            "bins": torch.from_numpy(m.bins.astype(np.int16)),
+            "counts": torch.from_numpy(m.counts.copy()),
+            "offsets": torch.from_numpy(m.offsets.astype(np.int32)),
+        }
+
+    def settings(self) -> dict[str, float]:
+        """The thresholds."""
+        return {"far_from_training": self.far_from_training, "far_from_support": self.far_from_support}
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, torch.Tensor], settings: Mapping[str, float]) -> Self:
+        """Read back :meth:`tensors` and :meth:`settings`.
+
+        Raises:
+            ModelFileError: they do not fit together.
+        """
+        bins, counts, offsets = (tensors[name].numpy() for name in ("bins", "counts", "offsets"))
+        whole = offsets.ndim == 1 and len(offsets) > 0 and offsets[0] == 0 and bool((np.diff(offsets) >= 0).all())
+        if not whole or not len(bins) == len(counts) == offsets[-1] or (len(bins) and int(bins.min()) < 0):
+            raise ModelFileError("its reference molecules are damaged")
+        return cls(Counts(bins.astype(np.uint16), counts.astype(np.uint8), offsets.astype(np.int64)), **settings)
+
+
+def _take(queries: Counts, mask: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Counts:
+    sizes = np.diff(queries.offsets)
+    entries = np.repeat(mask, sizes)
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes[mask])])
+    return Counts(queries.bins[entries], queries.counts[entries], offsets)

@@ -1,0 +1,84 @@
+"""From training runs to a bundle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from molmeta.bundle import SUFFIX, Bundle, Member
+from molmeta.core.task import Split, TaskKind
+from molmeta.domains.molecules.fsmol import FSMol
+from molmeta.domains.molecules.reference import Reference
+from molmeta.errors import ModelFileError
+from molmeta.recipe import Recipe, make_learner
+from molmeta.training.state import load_tensors, write_whole
+
+
+def export(
+    runs: Sequence[Path],
+    out: Path,
+    card: Mapping[str, Any],
+    reference: Reference | None = None,
+    temperature: Mapping[int, float] | None = None,
+) -> Bundle:
+    """Make one bundle of one or more run folders, and write it with its card beside it as ``<name>.md``.
+
+    Args:
+        runs: run folders; each holds ``config.toml`` and ``model.safetensors``, or the ``state.safetensors`` of an
+            unfinished run, whose best weights so far are taken.
+        out: the file to write.
+        card: what a reader should know of the model.
+        reference: see :func:`sample_reference`.
+        temperature: see :class:`~molmeta.bundle.Bundle`.
+
+    Raises:
+        ModelFileError: a run has no weights, or they do not fit its configuration.
+    """
+    if out.suffix != SUFFIX:
+        raise ModelFileError(f"{out} does not end in {SUFFIX}")
+    bundle = Bundle([member_of_run(run) for run in runs], dict(card), reference, temperature or {})
+    bundle.save(out)
+    write_whole(out.with_suffix(".md"), card_text(bundle).encode())
+    return bundle
+
+
+def member_of_run(run: Path) -> Member:
+    """The learner that a run trained."""
+    recipe = Recipe.of(Recipe.read(run / "config.toml"))
+    tables = recipe.tables()
+    finished = run / "model.safetensors"
+    tensors, _ = load_tensors(finished if finished.exists() else run / "state.safetensors")
+    weights = {k.removeprefix("best/"): t for k, t in tensors.items() if k.startswith("best/")} or tensors
+    learner = make_learner(recipe.method, recipe.backbone)
+    try:
+        learner.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ModelFileError(f"the weights in {run} do not fit its config.toml: {error}") from error
+    return Member(tables["method"], tables["backbone"], learner)
+
+
+def sample_reference(source: FSMol, size: int = 2000, share: float = 0.05) -> Reference:
+    """A sample of the training tasks' molecules; ``share`` of the held-out tasks' molecules count as far from it."""
+
+    def rows(split: Split) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        return np.unique(np.concatenate([task.rows for task in source.tasks(split, TaskKind.BINARY)]))
+
+    arrays = source.store.arrays
+    return Reference.sample(arrays.take(rows(Split.TRAIN)), arrays.take(rows(Split.HELDOUT)), size=size, share=share)
+
+
+def card_text(bundle: Bundle) -> str:
+    """The card as Markdown."""
+    card = dict(bundle.card)
+    lines = [f"# {card.pop('name', 'A molmeta model')}", ""]
+    for key, value in card.items():
+        if isinstance(value, Mapping):
+            lines += [f"**{key.replace('_', ' ')}**", "", *(f"- {k}: {v}" for k, v in value.items()), ""]
+        else:
+            text = value if isinstance(value, str) else json.dumps(value)
+            lines += [f"**{key.replace('_', ' ')}**: {text}", ""]
+    return "\n".join(lines)

@@ -1,0 +1,52 @@
+"""Nearest molecules, against RDKit's own count Tanimoto."""
+
+from __future__ import annotations
+
+import numpy as np
+from rdkit import Chem, DataStructs
+from rdkit.Chem import rdFingerprintGenerator
+
+from molmeta.domains.molecules import nearest
+from molmeta.domains.molecules.featurise import featurise
+from molmeta.domains.molecules.nearest import Counts, NearestTable
+from molmeta.domains.molecules.reference import Reference
+from tests.bundles import DRUGS
+
+
+def counts(smiles: list[str]) -> Counts:
+    return Counts.of(featurise(smiles).arrays)
+
+
+def test_similarities_are_rdkits():
+    generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048)
+    prints = [generator.GetCountFingerprint(Chem.MolFromSmiles(s)) for s in DRUGS]
+    expected = [DataStructs.BulkTanimotoSimilarity(p, prints[:7]) for p in prints]
+    np.testing.assert_allclose(NearestTable(counts(DRUGS[:7])).similarities(counts(DRUGS)), expected, atol=1e-6)
+
+
+def test_a_molecule_is_its_own_nearest(monkeypatch):
+    monkeypatch.setattr(nearest, "_CELLS", 30)  # several blocks of rows
+    index, similarity = NearestTable(counts(DRUGS)).nearest(counts(DRUGS))
+    np.testing.assert_array_equal(index, range(len(DRUGS)))
+    np.testing.assert_array_equal(similarity, 1)
+
+
+def test_no_query_and_nothing_in_common_are_served():
+    table = NearestTable(counts(["CCO"]))
+    assert table.nearest(counts([]))[0].shape == (0,)
+    assert table.nearest(counts(["[Xe]"]))[1].tolist() == [0.0]
+
+
+def test_far_means_far_from_both():
+    reference = Reference(counts(DRUGS[:2]), far_from_training=0.5, far_from_support=0.5)
+    queries = counts([DRUGS[0], DRUGS[5], DRUGS[7]])
+    support = np.array([0.1, 0.9, 0.1], np.float32)
+    assert reference.far(queries, support).tolist() == [False, False, True]
+
+
+def test_the_threshold_is_the_share_of_heldout_molecules():
+    training, heldout = featurise(DRUGS[:8]).arrays, featurise(DRUGS).arrays
+    reference = Reference.sample(training, heldout, size=8, share=0.25)
+    far = reference.similarity(Counts.of(heldout)) < reference.far_from_training
+    assert len(reference.molecules) == 8
+    assert far.sum() == 3
