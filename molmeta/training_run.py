@@ -1,8 +1,8 @@
 """One training run: a recipe, a folder, and what is written there.
 
-    config.toml        every setting in effect          history.jsonl      a line a validation
-    environment.json   versions, device, threads        state.safetensors  to go on after an interruption
-    model.safetensors  the best weights                 card.json          what made them, and their scores
+config.toml        every setting in effect          history.jsonl      a line a validation
+environment.json   versions, device, threads        state.safetensors  to go on after an interruption
+model.safetensors  the best weights                 card.json          what made them, and their scores
 """
 
 from __future__ import annotations
@@ -59,7 +59,13 @@ def choose_recipe(config: Path | None, overrides: Sequence[str]) -> Recipe:
 
 
 def run_training(
-    recipe: Recipe, folder: Path, *, device: str = "auto", threads: int = 0, force: bool = False, show: Show | None = None
+    recipe: Recipe,
+    folder: Path,
+    *,
+    device: str = "auto",
+    threads: int = 0,
+    force: bool = False,
+    show: Show | None = None,
 ) -> Trainer:
     """Train, or go on training, in ``folder``; returns the finished trainer.
 

@@ -15,9 +15,12 @@ class Backbone(nn.Module, ABC):
 
     Attributes:
         width: ``d``.
+        views: widths, summing to ``d``, of the parts of an embedding that stand for different views of the input; the
+            first is learned. A kernel may weigh them apart; most methods see one vector.
     """
 
     width: int
+    views: tuple[int, ...]
 
     @abstractmethod
     def forward(self, inputs: Inputs) -> torch.Tensor:

@@ -1,9 +1,9 @@
 """Deep-kernel Gaussian process with a learned mean: exact, one Cholesky an episode.
 
-    K = k(Z, Z),  k(z, z') = a^2 exp((cos(z, z') - 1) / l^2)
+    K = k(Z, Z),  k(z, z') = sum over views of a_v^2 exp((cos(z_v, z'_v) - 1) / l_v^2)
     r = y - b - g(Z)                              what neither base rate nor prior explains; b = mean of y
     mean(z*) = b + g(z*) + k(z*, Z) (K + s^2 I)^-1 r
-    var(z*)  = a^2 + s^2 - k(z*, Z) (K + s^2 I)^-1 k(Z, z*)
+    var(z*)  = k(z*, z*) + s^2 - k(z*, Z) (K + s^2 I)^-1 k(Z, z*)
 
 The kernel over a learned embedding is Patacchiola et al. (2020, arXiv:1910.05199); ``g``, a learned mean, is what the
 model knows of a molecule before it sees the support, and its weight falls as the support grows (Fortuin et al., 2019,
@@ -32,17 +32,29 @@ class GPConfig:
 
 
 class Kernel(nn.Module):
-    """Amplitude, length and noise of one family of kinds, on a log scale."""
+    """Amplitude and length of each view and the noise, on a log scale: the kernel of one family of kinds."""
 
-    def __init__(self) -> None:
+    def __init__(self, views: tuple[int, ...]) -> None:
         super().__init__()
-        self.log_amplitude = nn.Parameter(torch.tensor(0.0))
-        self.log_length = nn.Parameter(torch.tensor(-0.7))
+        self.views = views
+        # The first view is learned and leads at the start; the others begin with half its amplitude.
+        self.log_amplitude = nn.Parameter(torch.tensor([0.0] + [-0.7] * (len(views) - 1)))
+        self.log_length = nn.Parameter(torch.full((len(views),), -0.7))
         self.log_noise = nn.Parameter(torch.tensor(-0.7))
 
     def forward(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-        """``[t, i, j]`` of unit rows ``[t, i, d]`` and ``[t, j, d]``."""
-        return (2 * self.log_amplitude + (left @ right.mT - 1) * (-2 * self.log_length).exp()).exp()
+        """``[t, i, j]`` of rows ``[t, i, d]`` and ``[t, j, d]``."""
+        parts = zip(left.split(self.views, -1), right.split(self.views, -1), strict=True)
+        total = left.new_zeros(())
+        for v, (a, b) in enumerate(parts):
+            cosine = F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).mT
+            total = total + (2 * self.log_amplitude[v] + (cosine - 1) * (-2 * self.log_length[v]).exp()).exp()
+        return total
+
+    @property
+    def own(self) -> torch.Tensor:
+        """k(z, z), the same for every z."""
+        return (2 * self.log_amplitude).exp().sum()
 
     @property
     def noise(self) -> torch.Tensor:
@@ -59,14 +71,14 @@ class GaussianProcess(EmbeddingLearner):
     def __init__(self, backbone: Backbone, config: GPConfig | None = None) -> None:
         super().__init__(backbone)
         self.config = config or GPConfig()
-        self.classification = Kernel()
-        self.regression = Kernel()
+        self.classification = Kernel(backbone.views)
+        self.regression = Kernel(backbone.views)
         self.log_scale = nn.Parameter(torch.tensor(1.0))
         self.log_shrinkage = nn.Parameter(torch.tensor(0.0))
         if self.config.prior:
             # The active class is not like the other: with a prior, binary tasks are not class-equivariant.
             self.laws = Laws(kinds=frozenset(TaskKind), class_equivariant=False)
-            self.prior = nn.Linear(backbone.width, 1)
+            self.prior = nn.Linear(backbone.views[0], 1)
             nn.init.zeros_(self.prior.weight)
             nn.init.zeros_(self.prior.bias)
 
@@ -86,8 +98,9 @@ class GaussianProcess(EmbeddingLearner):
             zero = episodes.support.new_zeros(())
             return zero, zero
         direction = episodes.support.new_tensor([-1.0, 1.0])
-        of_support = self.prior(F.normalize(episodes.support, dim=-1)) * direction
-        of_query = self.prior(F.normalize(episodes.query, dim=-1)) * direction
+        learned = self.backbone.views[0]
+        of_support = self.prior(F.normalize(episodes.support[..., :learned], dim=-1)) * direction
+        of_query = self.prior(F.normalize(episodes.query[..., :learned], dim=-1)) * direction
         return of_support, of_query
 
 
@@ -100,15 +113,14 @@ def posterior(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Posterior mean ``[t, m, c]`` and variance (noise included) ``[t, m]`` of ``targets [t, n, c]``."""
     mask = episodes.support_mask[..., None].to(targets.dtype)
-    support, query = F.normalize(episodes.support, dim=-1), F.normalize(episodes.query, dim=-1)
+    support, query = episodes.support, episodes.query
     base = targets.sum(1, keepdim=True) / mask.sum(1, keepdim=True)
     residual = (targets - base - prior_support) * mask
-    # Padding rows are zero vectors: with the identity on their diagonal they stand apart from every other row.
+    # Padding rows are masked: with the noise on their diagonal they stand apart from every other row.
     within = kernel(support, support) * mask * mask.mT
     identity = torch.eye(within.shape[-1], dtype=within.dtype, device=within.device)
     factor = torch.linalg.cholesky(within + identity * kernel.noise)
     across = kernel(query, support) * mask.mT
     mean = base + prior_query + across @ torch.cholesky_solve(residual, factor)
     explained = torch.linalg.solve_triangular(factor, across.mT, upper=False).square().sum(1)
-    own = (2 * kernel.log_amplitude).exp()
-    return mean, (own - explained).clamp(min=0) + kernel.noise
+    return mean, (kernel.own - explained).clamp(min=0) + kernel.noise

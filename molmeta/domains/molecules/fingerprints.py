@@ -7,6 +7,7 @@ from typing import cast
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from molmeta.core.backbone import Backbone
 from molmeta.core.task import Inputs
@@ -20,6 +21,7 @@ class FingerprintConfig:
     hidden: int = 1024  # of the one hidden layer
     input_dropout: float = 0.1  # share of fingerprint bins set to 0
     dropout: float = 0.3  # after the hidden layer
+    keep_counts: bool = False  # append the unit log-count fingerprint itself, as a second view
 
 
 class FingerprintNet(Backbone):
@@ -30,7 +32,8 @@ class FingerprintNet(Backbone):
     def __init__(self, config: FingerprintConfig) -> None:
         super().__init__()
         self.config = config
-        self.width = config.width
+        self.views = (config.width, FINGERPRINT_BINS) if config.keep_counts else (config.width,)
+        self.width = sum(self.views)
         self.net = nn.Sequential(
             nn.Dropout(config.input_dropout),
             nn.Linear(FINGERPRINT_BINS, config.hidden),
@@ -40,6 +43,11 @@ class FingerprintNet(Backbone):
         )
 
     def forward(self, inputs: Inputs) -> torch.Tensor:
-        counts = cast(MoleculeBatch, inputs).fingerprints(self.net[1].weight.dtype)  # type: ignore[arg-type]
-        embedding: torch.Tensor = self.net(counts.log1p_())
-        return embedding
+        counts = log_counts(inputs)
+        embedding: torch.Tensor = self.net(counts)
+        return torch.cat([embedding, F.normalize(counts, dim=1)], dim=1) if self.config.keep_counts else embedding
+
+
+def log_counts(inputs: Inputs) -> torch.Tensor:
+    """``[n, 2048]`` log(1 + count) of the fingerprints, in torch's default floating type."""
+    return cast(MoleculeBatch, inputs).fingerprints(torch.get_default_dtype()).log1p_()

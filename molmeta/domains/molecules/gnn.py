@@ -19,8 +19,8 @@ from torch_geometric.nn import GATv2Conv, GINEConv, PNAConv
 
 from molmeta.core.backbone import Backbone
 from molmeta.core.task import Inputs
-from molmeta.domains.molecules.featurise import ATOM_SIZES, BOND_SIZES
-from molmeta.domains.molecules.fingerprints import FingerprintConfig, FingerprintNet
+from molmeta.domains.molecules.featurise import ATOM_SIZES, BOND_SIZES, FINGERPRINT_BINS
+from molmeta.domains.molecules.fingerprints import FingerprintConfig, FingerprintNet, log_counts
 from molmeta.domains.molecules.inputs import MoleculeBatch
 
 # Atoms by degree (0, 1, 2, 3, 4 and more) in FS-Mol's training molecules, in percent: PNA's degree scalers need it.
@@ -45,6 +45,7 @@ class GNN(Backbone):
         super().__init__()
         self.config = config
         self.width = config.width
+        self.views = (config.width,)
         h = config.hidden
         self.atom_embedding = Categories(ATOM_SIZES, h)
         self.bond_embeddings = nn.ModuleList(Categories(BOND_SIZES, h) for _ in range(config.layers))
@@ -108,6 +109,7 @@ class JointConfig:
     width: int = 512  # d, the embedding's width
     gnn: GNNConfig = field(default_factory=GNNConfig)
     fingerprint: FingerprintConfig = field(default_factory=FingerprintConfig)
+    keep_counts: bool = False  # append the unit log-count fingerprint itself, as a second view
 
 
 class Joint(Backbone):
@@ -118,12 +120,15 @@ class Joint(Backbone):
     def __init__(self, config: JointConfig) -> None:
         super().__init__()
         self.config = config
-        self.width = config.width
+        self.views = (config.width, FINGERPRINT_BINS) if config.keep_counts else (config.width,)
+        self.width = sum(self.views)
         self.gnn = GNN(config.gnn)
         self.fingerprint = FingerprintNet(config.fingerprint)
-        both = config.gnn.width + config.fingerprint.width
+        both = self.gnn.width + self.fingerprint.width
         self.join = nn.Sequential(nn.ReLU(), nn.Dropout(config.gnn.dropout), nn.Linear(both, config.width))
 
     def forward(self, inputs: Inputs) -> torch.Tensor:
         embedding: torch.Tensor = self.join(torch.cat([self.gnn(inputs), self.fingerprint(inputs)], dim=1))
-        return embedding
+        if not self.config.keep_counts:
+            return embedding
+        return torch.cat([embedding, F.normalize(log_counts(inputs), dim=1)], dim=1)
