@@ -16,6 +16,7 @@ from molmeta.errors import InputError, SupportError
 
 _LISTED = 20
 _WIDTH = 40
+_WAY_OUT = "Fix these rows, or rerun with --on-invalid keep (leave their prediction blank, with the reason)"
 
 
 class Refused(NamedTuple):
@@ -40,17 +41,20 @@ def check_molecules(
     return [Refused(row, text, why) for row, text, why in zip(rows, smiles, reasons, strict=True) if why]
 
 
-def refused_error(refused: Sequence[Refused], total: int, source: str, column: str) -> InputError:
-    """The error that lists molecules that cannot be used."""
+def refused_error(
+    refused: Sequence[Refused], total: int, source: str, column: str = "", way_out: str = _WAY_OUT
+) -> InputError:
+    """The error that lists molecules that cannot be used, and ends with what to do about them."""
     shown = refused[:_LISTED]
     texts = [_short(one.smiles) for one in shown]
     width = max(map(len, [*texts, "smiles"]))
-    lines = [f'{len(refused)} of {total} molecules in {source} cannot be used (column "{column}").']
+    where = f' (column "{column}")' if column else ""
+    lines = [f"{len(refused)} of {total} molecules in {source} cannot be used{where}."]
     lines.append(f"  {'row':>5s}  {'smiles':{width}s}  reason")
     lines += [f"  {one.row:5d}  {text:{width}s}  {one.reason}" for one, text in zip(shown, texts, strict=True)]
     if len(refused) > _LISTED:
         lines.append(f"  ... and {len(refused) - _LISTED} more")
-    lines.append("  Fix these rows, or rerun with --on-invalid keep (leave their prediction blank, with the reason)")
+    lines.append(f"  {way_out}")
     return InputError("\n".join(lines))
 
 

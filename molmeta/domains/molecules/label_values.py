@@ -61,9 +61,11 @@ def value_key(text: str) -> str:
 
 
 def is_word(value: str) -> bool:
+    """Whether a value's key stands for active or inactive."""
     return value in ACTIVE_WORDS | INACTIVE_WORDS
 
 
 def class_order(value: str) -> tuple[bool, float, str]:
+    """Sorts numbers by size, then texts by alphabet."""
     number = to_number(value)
     return number is None, number or 0.0, value

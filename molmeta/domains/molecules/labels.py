@@ -12,16 +12,27 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from molmeta.core.task import IntArray, TaskKind
+from molmeta.domains.molecules.label_values import (
+    ACTIVE_WORDS,
+    INACTIVE_WORDS,
+    Direction,
+    censored,
+    class_order,
+    is_missing,
+    is_word,
+    side,
+    to_number,
+    value_key,
+)
 from molmeta.errors import ConfigError, InputError, SupportError
 
 MAX_INTEGER_CLASSES = 10
@@ -104,37 +115,45 @@ class Decided(NamedTuple):
 
 
 def read_labels(
-    name: str, smiles: Sequence[str], texts: Sequence[str], rows: Sequence[int], rule: LabelRule, source: str
+    name: str,
+    smiles: Sequence[str],
+    texts: Sequence[str],
+    positions: Sequence[int],
+    rule: LabelRule,
+    source: str,
+    first_row: int = 1,
 ) -> AssayLabels:
     """Read the labels of one assay.
 
     Args:
         name: the assay's name.
-        smiles, texts, rows: ``[m]`` structure, label as written, and row number of every row.
+        smiles, texts: structure, and label as written, of every row of the table.
+        positions: the rows that belong to the assay, from 0.
         rule: what the user said.
         source: what messages call the table.
+        first_row: the row number of position 0.
 
     Raises:
         InputError: a label does not fit its kind, or the active class is not clear.
         SupportError: no row is labelled.
     """
-    labelled = [i for i, text in enumerate(texts) if not is_missing(text)]
+    labelled = [i for i in positions if not is_missing(texts[i])]
     if not labelled:
         raise SupportError(f"assay {name} in {source} has no labelled row. Fill in the label of two rows or more")
-    problem = _Problem(name, [texts[i].strip() for i in labelled], [rows[i] for i in labelled], source)
+    problem = _Problem(name, [texts[i].strip() for i in labelled], [first_row + i for i in labelled], source)
     decided = decide(problem, rule)
     kept = [i for i, label in zip(labelled, decided.labels, strict=True) if label is not None]
-    values = [label for label in decided.labels if label is not None]
+    values = np.array([label for label in decided.labels if label is not None], np.float64)
     return AssayLabels(
         name=name,
         positions=np.array(kept, np.int64),
-        rows=np.array([rows[i] for i in kept], np.int64),
+        rows=np.array(kept, np.int64) + first_row,
         smiles=[smiles[i] for i in kept],
         texts=[texts[i] for i in kept],
-        labels=np.array(values, np.int64 if decided.kind.is_classification else np.float64),
+        labels=values.astype(np.int64) if decided.kind.is_classification else values,
         kind=decided.kind,
         classes=decided.classes,
-        sentence=_sentence(name, decided, len(texts) - len(labelled)),
+        sentence=_sentence(name, decided, len(positions) - len(labelled)),
     )
 
 
@@ -162,7 +181,7 @@ def decide(problem: _Problem, rule: LabelRule) -> Decided:
     kind = rule.kind or _kind(problem, values, rule)
     forced = "asked for" if rule.kind else ""
     if kind is TaskKind.REGRESSION:
-        return _regression(problem, forced or "numbers of more than ten values, or not whole")
+        return _regression(problem, forced or "numbers, not whole or of more than ten values")
     if kind is TaskKind.BINARY:
         classes = _binary_classes(problem, values, rule.positive)
         return _classes(
@@ -170,7 +189,7 @@ def decide(problem: _Problem, rule: LabelRule) -> Decided:
         )
     if rule.positive is not None:
         raise ConfigError(f"assay {problem.name} has {len(set(values))} classes: a positive class has no meaning there")
-    return _classes(values, kind, tuple(sorted(set(values), key=_class_order)), forced or _multiclass_reason(values))
+    return _classes(values, kind, tuple(sorted(set(values), key=class_order)), forced or _multiclass_reason(values))
 
 
 def _multiclass_reason(values: Sequence[str]) -> str:
@@ -198,7 +217,7 @@ def _kind(problem: _Problem, values: list[str], rule: LabelRule) -> TaskKind:
         raise problem.error(
             texts,
             f"are neither numbers nor classes: {len(distinct)} different texts",
-            "Name the column of labels (--label), or rerun with --kind multiclass if each text is a class",
+            _way_out(problem, texts),
         )
     return TaskKind.MULTICLASS
 
@@ -212,16 +231,19 @@ def _regression(problem: _Problem, because: str) -> Decided:
 
 
 def _way_out(problem: _Problem, wrong: Sequence[int]) -> str:
-    if any(censored(problem.texts[i]) for i in wrong):
+    texts = [problem.texts[i] for i in wrong]
+    if any(map(censored, texts)):
         return (
-            "A censored value (>10) is no number: strip its relation, empty it, or derive classes from all of them "
+            "A censored value (>10) is no number: strip its relation, empty it, or derive classes from all values "
             "with --threshold 6.5 --active above|below"
         )
-    return "Correct or empty them (an empty label is unlabelled), or rerun with --kind multiclass if all are classes"
+    if any(to_number(text.replace(",", ".", 1)) is not None for text in texts):
+        return "Write decimals with a point: 6.5, not 6,5"
+    return "Correct or empty them (an empty label is unlabelled), or rerun with --kind multiclass if each is a class"
 
 
 def _binary_classes(problem: _Problem, values: list[str], positive: str | None) -> tuple[str, ...]:
-    distinct = sorted(set(values), key=_class_order)
+    distinct = sorted(set(values), key=class_order)
     listed = " and ".join(f'"{value}"' for value in distinct[:_LISTED])
     if len(distinct) > 2:
         raise InputError(
