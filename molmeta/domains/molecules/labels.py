@@ -56,6 +56,10 @@ class LabelRule:
     active: Direction | None = None
 
     def __post_init__(self) -> None:
+        if self.kind is not None and self.kind not in list(TaskKind):
+            raise ConfigError(f'kind is {", ".join(TaskKind)}, not "{self.kind}"')
+        if self.kind is not None:
+            object.__setattr__(self, "kind", TaskKind(self.kind))  # a plain "binary" will do
         if (self.threshold is None) != (self.active is None):
             given = "threshold" if self.active is None else "active"
             raise ConfigError(
@@ -189,11 +193,9 @@ def decide(problem: _Problem, rule: LabelRule) -> Decided:
         )
     if rule.positive is not None:
         raise ConfigError(f"assay {problem.name} has {len(set(values))} classes: a positive class has no meaning there")
-    return _classes(values, kind, tuple(sorted(set(values), key=class_order)), forced or _multiclass_reason(values))
-
-
-def _multiclass_reason(values: Sequence[str]) -> str:
-    return "whole numbers, at most ten" if all(to_number(v) is not None for v in values) else "texts"
+    return _classes(
+        values, kind, tuple(sorted(set(values), key=class_order)), forced or "texts, or up to ten whole numbers"
+    )
 
 
 def _kind(problem: _Problem, values: list[str], rule: LabelRule) -> TaskKind:

@@ -129,3 +129,9 @@ def test_a_relation_that_does_not_decide_leaves_its_row_unlabelled_and_says_so()
 def test_a_threshold_has_no_default_direction(rule: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=r"there is no default"):
         LabelRule(**rule)  # type: ignore[arg-type]
+
+
+def test_an_unknown_kind_is_refused_with_the_known_ones() -> None:
+    assert LabelRule(kind="binary").kind is TaskKind.BINARY  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match='kind is binary, multiclass, regression, not "ordinal"'):
+        LabelRule(kind="ordinal")  # type: ignore[arg-type]
