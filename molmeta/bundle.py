@@ -12,7 +12,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
@@ -55,9 +54,9 @@ class Bundle:
     """
 
     members: Sequence[Member]
-    card: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    card: Mapping[str, Any] = field(default_factory=dict)
     reference: Reference | None = None
-    temperature: Mapping[int, float] = field(default_factory=lambda: MappingProxyType({}))
+    temperature: Mapping[int, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.members:

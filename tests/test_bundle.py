@@ -47,8 +47,9 @@ def test_a_saved_bundle_predicts_exactly_as_before(tmp_path, method):
 def test_weights_are_kept_in_half_precision(tmp_path):
     tiny_bundle().save(tmp_path / "m.safetensors")
     kept = load_file(tmp_path / "m.safetensors")
-    assert kept["member0/backbone.net.1.weight"].dtype is torch.float16
-    assert kept["member0/classification.log_length"].dtype is torch.float32
+    learned = [tensor for name, tensor in kept.items() if name.startswith("member0/")]
+    assert {t.dtype for t in learned if t.ndim} == {torch.float16}
+    assert {t.dtype for t in learned if not t.ndim} <= {torch.float32}
 
 
 def test_another_bundle_has_another_digest():

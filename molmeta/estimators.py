@@ -1,0 +1,279 @@
+"""scikit-learn's interface on a bundle: ``fit`` reads the labelled molecules, ``predict`` scores others.
+
+    model = FewShotClassifier().fit(smiles, y)
+    model.predict_proba(others)
+
+``X`` is a list, array or Series of SMILES, or a table of one column. Nothing touches the network.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.utils.multiclass import type_of_target
+from sklearn.utils.validation import check_is_fitted
+
+from molmeta.assay import AssayModel, AssayPrediction, check_prior, predict_molecules
+from molmeta.bundle import Bundle
+from molmeta.core.task import FloatArray, TaskKind
+from molmeta.devices import choose_device
+from molmeta.domains.molecules.featurise import Featurised, MoleculeArrays
+from molmeta.domains.molecules.label_values import ACTIVE_WORDS, INACTIVE_WORDS
+from molmeta.domains.molecules.workers import featurise_stream
+from molmeta.errors import ConfigError, InputError, ModelFileError, SupportError
+from molmeta.estimator_inputs import as_labels, as_smiles, refuse_positions, refused_error
+
+OnInvalid = Literal["raise", "nan"]
+_CHUNK = 2048
+
+
+class _FewShot(BaseEstimator):  # type: ignore[misc]
+    """What classifier and regressor share."""
+
+    model: str | Path | Bundle
+    on_invalid: OnInvalid
+    n_jobs: int | None
+    random_state: int | None
+    device: str
+    assay_: AssayModel
+    smiles_: list[str]
+    y_: NDArray[Any]
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.two_d_array = False
+        return tags
+
+    def _read_support(self, X: Any, y: ArrayLike) -> tuple[MoleculeArrays, NDArray[Any]]:
+        if self.on_invalid not in ("raise", "nan"):
+            raise ConfigError(f'on_invalid is "raise" or "nan", not {self.on_invalid!r}')
+        smiles, labels = as_smiles(X), as_labels(y)
+        if len(smiles) != len(labels):
+            raise InputError(f"{len(smiles)} molecules but {len(labels)} labels: give one label a molecule")
+        blocks = list(self._featurise(smiles, _CHUNK))
+        reasons = [reason for block in blocks for reason in block.reasons]
+        if any(reasons):
+            error = refused_error(smiles, reasons, "leave them out")
+            if self.on_invalid == "raise":
+                raise error
+            warnings.warn(f"left out of the support: {error}", UserWarning, stacklevel=3)
+        kept = np.array([i for i, reason in enumerate(reasons) if not reason], np.int64)
+        self.smiles_, self.y_ = [smiles[i] for i in kept], labels[kept]
+        if len(kept) < 2:
+            raise SupportError(f"the support has {len(kept)} labelled molecules; two or more are needed")
+        return MoleculeArrays.concatenate([block.arrays for block in blocks]), labels[kept]
+
+    def _fit(
+        self, molecules: MoleculeArrays, labels: NDArray[Any], kind: TaskKind, k: int, prior: float | None
+    ) -> None:
+        device = choose_device(self.device)
+        bundle = self.model if isinstance(self.model, Bundle) else Bundle.load(self.model)
+        self.assay_ = AssayModel.fit(
+            bundle.to(device), molecules, labels, kind, k, prior=prior, seed=self.random_state or 0
+        )
+
+    def _featurise(self, smiles: Sequence[Any], size: int) -> Iterator[Featurised]:
+        chunks = [smiles[i : i + size] for i in range(0, len(smiles), size)]
+        # sklearn's convention: None is one process, -1 every core.
+        workers = 1 if self.n_jobs is None else (self.n_jobs if self.n_jobs > 0 else None)
+        return (done for _, done in featurise_stream(chunks, list, workers))
+
+    def _predict_all(self, X: Any) -> tuple[AssayPrediction | None, NDArray[np.bool_]]:
+        """The prediction of the molecules that can be read (None where there is none), and which of X they are."""
+        check_is_fitted(self, "assay_")
+        smiles = as_smiles(X)
+        # A method that looks at the other queries needs them all at once.
+        size = max(1, len(smiles)) if self.assay_.bundle.transductive else _CHUNK
+        reasons: list[str] = []
+        predictions: list[AssayPrediction] = []
+        for block in self._featurise(smiles, size):
+            reasons += block.reasons
+            if len(block.arrays):
+                predictions += predict_molecules([self.assay_], block.arrays)
+        if self.on_invalid == "raise" and any(reasons):
+            raise refused_error(smiles, reasons, "their predictions are NaN")
+        valid = np.array([not reason for reason in reasons], bool)
+        return (AssayPrediction.concatenate(predictions) if predictions else None), valid
+
+    def save(self, path: str | Path) -> None:
+        """Write the fitted object as one file: the model itself, the support and the settings; no pickle.
+
+        Raises:
+            NotFittedError: it has not been fitted.
+        """
+        check_is_fitted(self, "assay_")
+        settings = {name: value for name, value in self.get_params(deep=False).items() if name != "model"}
+        y = {"dtype": self.y_.dtype.str, "values": self.y_.tolist()}
+        extra = {"estimator": type(self).__name__, "settings": settings, "smiles": self.smiles_, "y": y}
+        self.assay_.bundle.save(path, extra)
+
+    @classmethod
+    def load(cls, path: str | Path, device: str = "auto") -> Self:
+        """Read what :meth:`save` wrote. It predicts as before; ``model`` is now that file.
+
+        Raises:
+            ModelFileError: the file is missing, damaged, or not a saved estimator of this class.
+        """
+        bundle, extra = Bundle.load_with_extra(path)
+        if extra.get("estimator") != cls.__name__:
+            held = extra.get("estimator", "a model without a support set")
+            raise ModelFileError(f"{path} holds {held}, not a fitted {cls.__name__}")
+        try:
+            estimator = cls(**{**extra["settings"], "device": device})
+            y = np.array(extra["y"]["values"], dtype=np.dtype(extra["y"]["dtype"]))
+            estimator.set_params(model=bundle).fit(extra["smiles"], y)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelFileError(f"{path} is damaged ({error})") from error
+        return estimator.set_params(model=str(path))  # type: ignore[no-any-return]
+
+
+class FewShotClassifier(ClassifierMixin, _FewShot):  # type: ignore[misc]
+    """Classify molecules from a few labelled ones.
+
+    Args:
+        model: a bundle: its name (``default``), its file, or a :class:`~molmeta.bundle.Bundle`.
+        positive: the active one of two classes; None: 1, true, active, yes or + against their opposites, else the
+            last of ``classes_``.
+        prior: share of actives to expect among what is predicted, which shifts the odds; None: the support's share.
+        on_invalid: ``"raise"`` refuses molecules that cannot be read, all of them at once; ``"nan"`` leaves them out
+            of the support, with a warning, and gives them NaN probabilities and the class None.
+        n_jobs: processes that featurise; None is 1, -1 every core.
+        random_state: for methods that draw at random while they adapt.
+        device: auto, cpu, cuda or cuda:N.
+
+    Attributes:
+        classes_: ``[k]`` the classes, sorted; the columns of ``predict_proba``.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | Bundle = "default",
+        *,
+        positive: Any = None,
+        prior: float | None = None,
+        on_invalid: OnInvalid = "raise",
+        n_jobs: int | None = None,
+        random_state: int | None = None,
+        device: str = "auto",
+    ) -> None:
+        self.model = model
+        self.positive = positive
+        self.prior = prior
+        self.on_invalid = on_invalid
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.device = device
+
+    def fit(self, X: Any, y: ArrayLike) -> Self:
+        """Read the support set: ``n`` SMILES and their classes, any two or more values.
+
+        Raises:
+            InputError: molecules that cannot be read, missing labels, or labels that are no classes.
+            SupportError: fewer than two molecules, or one class only.
+            ConfigError: a setting is out of range.
+        """
+        molecules, labels = self._read_support(X, y)
+        if type_of_target(labels).startswith("continuous"):
+            raise InputError("y holds real numbers, not classes. Use FewShotRegressor, or cut them: y >= threshold")
+        self.classes_, index = np.unique(labels, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise SupportError(
+                f"all {len(labels)} labels of the support are {self.classes_[0]!r}: nothing can be learned from one "
+                "class. Add a molecule of another class"
+            )
+        kind = TaskKind.BINARY if len(self.classes_) == 2 else TaskKind.MULTICLASS
+        check_prior(self.prior, kind)
+        self._order = self._inner_order()
+        self._fit(molecules, np.argsort(self._order)[index], kind, len(self.classes_), self.prior)
+        return self
+
+    def predict_proba(self, X: Any) -> FloatArray:
+        """Probabilities ``[m, k]``, in the order of ``classes_``."""
+        prediction, valid = self._predict_all(X)
+        result = np.full((len(valid), len(self.classes_)), np.nan)
+        if prediction is not None and prediction.probabilities is not None:
+            result[np.ix_(valid, self._order)] = prediction.probabilities
+        return result
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """The likeliest class of each molecule ``[m]``."""
+        probabilities = self.predict_proba(X)
+        valid = ~np.isnan(probabilities[:, 0])
+        chosen: NDArray[Any] = self.classes_[np.where(valid, probabilities.argmax(1), 0)]
+        if valid.all():
+            return chosen
+        chosen = chosen.astype(object)
+        chosen[~valid] = None
+        return chosen
+
+    def _inner_order(self) -> NDArray[np.int64]:
+        """Position in ``classes_`` of each class as the model numbers them: class 1 is the active one."""
+        order = np.arange(len(self.classes_))
+        if len(order) > 2:
+            if self.positive is not None:
+                raise ConfigError(f"positive names the active one of two classes; y has {len(order)}")
+            return order
+        words = [str(c).strip().casefold() for c in self.classes_]
+        if self.positive is not None:
+            found = np.flatnonzero(self.classes_ == self.positive)
+            if len(found) != 1:
+                raise ConfigError(f"positive={self.positive!r} is not among the classes {self.classes_.tolist()}")
+            return order if found[0] == 1 else order[::-1]
+        return order[::-1] if words[0] in ACTIVE_WORDS and words[1] in INACTIVE_WORDS else order
+
+
+class FewShotRegressor(RegressorMixin, _FewShot):  # type: ignore[misc]
+    """Predict a number for molecules from a few measured ones.
+
+    Args as for :class:`FewShotClassifier`.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | Bundle = "default",
+        *,
+        on_invalid: OnInvalid = "raise",
+        n_jobs: int | None = None,
+        random_state: int | None = None,
+        device: str = "auto",
+    ) -> None:
+        self.model = model
+        self.on_invalid = on_invalid
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.device = device
+
+    def fit(self, X: Any, y: ArrayLike) -> Self:
+        """Read the support set: ``n`` SMILES and their values.
+
+        Raises:
+            InputError: molecules that cannot be read, or labels that are missing or no numbers.
+            SupportError: fewer than two molecules.
+        """
+        molecules, labels = self._read_support(X, y)
+        try:
+            values = labels.astype(np.float64)
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"y holds labels that are not numbers ({error}). For classes use FewShotClassifier"
+            ) from error
+        refuse_positions(~np.isfinite(values), values, "labels are not finite")
+        self._fit(molecules, values, TaskKind.REGRESSION, 0, None)
+        return self
+
+    def predict(self, X: Any, return_std: bool = False) -> FloatArray | tuple[FloatArray, FloatArray]:
+        """The expected value of each molecule ``[m]``, and with ``return_std`` its standard deviation ``[m]``."""
+        prediction, valid = self._predict_all(X)
+        mean, deviation = np.full(len(valid), np.nan), np.full(len(valid), np.nan)
+        if prediction is not None and prediction.mean is not None:
+            mean[valid] = prediction.mean
+            if prediction.deviation is not None:
+                deviation[valid] = prediction.deviation
+        return (mean, deviation) if return_std else mean
