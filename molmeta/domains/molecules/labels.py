@@ -187,15 +187,12 @@ def decide(problem: _Problem, rule: LabelRule) -> Decided:
     if kind is TaskKind.REGRESSION:
         return _regression(problem, forced or "numbers, not whole or of more than ten values")
     if kind is TaskKind.BINARY:
-        classes = _binary_classes(problem, values, rule.positive)
-        return _classes(
-            values, kind, classes, forced or "two distinct values" if len(set(values)) == 2 else "one value"
-        )
+        how_many = "two distinct values" if len(set(values)) == 2 else "one value"
+        return _classes(values, kind, _binary_classes(problem, values, rule.positive), forced or how_many)
     if rule.positive is not None:
         raise ConfigError(f"assay {problem.name} has {len(set(values))} classes: a positive class has no meaning there")
-    return _classes(
-        values, kind, tuple(sorted(set(values), key=class_order)), forced or "texts, or up to ten whole numbers"
-    )
+    classes = tuple(sorted(set(values), key=class_order))
+    return _classes(values, kind, classes, forced or "texts, or up to ten whole numbers")
 
 
 def _kind(problem: _Problem, values: list[str], rule: LabelRule) -> TaskKind:
