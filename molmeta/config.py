@@ -56,9 +56,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return value
     if origin in (Union, types.UnionType):
         options = get_args(hint)
-        if value is None or value == "":
-            if type(None) in options:
-                return None
+        if (value is None or value == "") and type(None) in options:
+            return None
         return _convert(next(o for o in options if o is not type(None)), value, where)
     if origin is tuple:
         if not isinstance(value, (list, tuple)):

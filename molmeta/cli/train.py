@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
 
 def train(
     out: Annotated[Path, typer.Option("--out", "-o", help="Run folder: settings, history, weights.")],
-    config: Annotated[Optional[Path], typer.Option(help="Recipe (TOML), or the name of a shipped one.")] = None,
-    method: Annotated[Optional[str], typer.Option(help="Method by name, or package.module:Name.")] = None,
-    backbone: Annotated[Optional[str], typer.Option(help="Backbone by name, or package.module:Name.")] = None,
-    source: Annotated[Optional[str], typer.Option(help="Task source by name, or package.module:Name.")] = None,
-    steps: Annotated[Optional[int], typer.Option(help="Meta-updates.")] = None,
-    seed: Annotated[Optional[int], typer.Option(help="Seed of every random draw.")] = None,
-    set_: Annotated[Optional[list[str]], typer.Option("--set", help="One setting: method.inner_lr=0.01")] = None,
+    config: Annotated[Path | None, typer.Option(help="Recipe (TOML), or the name of a shipped one.")] = None,
+    method: Annotated[str | None, typer.Option(help="Method by name, or package.module:Name.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="Backbone by name, or package.module:Name.")] = None,
+    source: Annotated[str | None, typer.Option(help="Task source by name, or package.module:Name.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Meta-updates.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of every random draw.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="One setting: method.inner_lr=0.01")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     threads: Annotated[int, typer.Option(help="CPU threads for torch; 0: torch's choice.")] = 0,
     force: Annotated[bool, typer.Option(help="Empty a run folder that holds another run.")] = False,

@@ -5,23 +5,40 @@ A protocol is a draw, ``(task, support size, seed) -> (support, query)``; a doma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
+from torch import nn
 
-from molmeta.core.episode import Episode, collate_labels
-from molmeta.core.learner import Encoding, Learner, Prediction
+from molmeta.core.episode import Episode, EpisodeBatch, collate_labels
+from molmeta.core.learner import Encoding, Laws, Prediction
 from molmeta.core.random import keyed_rng
 from molmeta.core.sampling import Draw, stratified, uniform
-from molmeta.core.task import Task, TaskSource
+from molmeta.core.task import Inputs, Task, TaskSource
 from molmeta.errors import SupportError
 from molmeta.evaluation import metrics
 
 DrawRule = Callable[[Task, int, int], Draw]
 _ENCODE_ROWS = 1024
 _DRAW_ROWS = 16384  # rows of padded draws that are predicted at once
+
+
+class Model(Protocol):
+    """What can be evaluated: a :class:`~molmeta.core.learner.Learner`, or anything that does these."""
+
+    @property
+    def laws(self) -> Laws: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def encode(self, inputs: Inputs, /) -> Encoding: ...
+
+    def predict_episodes(self, batch: EpisodeBatch, /) -> list[Prediction]: ...
 
 
 @dataclass(frozen=True)
@@ -48,7 +65,7 @@ def default_draw(task: Task, support_size: int, seed: int) -> Draw:
 
 
 def evaluate(
-    learner: Learner,
+    model: Model,
     source: TaskSource,
     tasks: Sequence[Task],
     *,
@@ -57,26 +74,35 @@ def evaluate(
     draw: DrawRule = default_draw,
     progress: Callable[[Task], None] | None = None,
 ) -> list[Score]:
-    """Score a learner on every task, support size and seed; a refused draw is left out.
+    """Score a model on every task, support size and seed; a refused draw is left out.
 
-    The learner is put in evaluation mode for the time and left as it was found.
+    A learner is put in evaluation mode for the time and left as it was found.
     """
     sizes, seeds = tuple(sizes), tuple(seeds)
-    was_training = learner.training
-    learner.eval()
     scores = []
-    try:
+    with _evaluation_mode(model):
         for task in tasks:
-            scores += _evaluate_task(learner, source, task, sizes, seeds, draw)
+            scores += _evaluate_task(model, source, task, sizes, seeds, draw)
             if progress is not None:
                 progress(task)
-    finally:
-        learner.train(was_training)
     return scores
 
 
+@contextmanager
+def _evaluation_mode(model: Model) -> Iterator[None]:
+    if not isinstance(model, nn.Module):
+        yield
+        return
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
 def _evaluate_task(
-    learner: Learner, source: TaskSource, task: Task, sizes: tuple[int, ...], seeds: tuple[int, ...], draw: DrawRule
+    model: Model, source: TaskSource, task: Task, sizes: tuple[int, ...], seeds: tuple[int, ...], draw: DrawRule
 ) -> list[Score]:
     drawn = []
     for size in sizes:
@@ -87,7 +113,7 @@ def _evaluate_task(
                 continue
     if not drawn:
         return []
-    predictions = predict_draws(learner, source, [episode for _, _, episode in drawn])
+    predictions = predict_draws(model, source, [episode for _, _, episode in drawn])
     return [
         Score(task.name, size, seed, score(episode, prediction))
         for (size, seed, episode), prediction in zip(drawn, predictions, strict=True)
@@ -95,22 +121,22 @@ def _evaluate_task(
 
 
 @torch.no_grad()
-def predict_draws(learner: Learner, source: TaskSource, episodes: Sequence[Episode]) -> list[Prediction]:
+def predict_draws(model: Model, source: TaskSource, episodes: Sequence[Episode]) -> list[Prediction]:
     """Predict the query of each episode of one task; the task's molecules are encoded once where the method allows."""
     rows = episodes[0].task.rows
-    if learner.laws.encodes:
+    if model.laws.encodes:
         blocks = [rows[i : i + _ENCODE_ROWS] for i in range(0, len(rows), _ENCODE_ROWS)]
-        encoded = [learner.encode(source.gather(block).to(learner.device)).values for block in blocks]
-        inputs = Encoding(torch.cat(encoded))
+        encoded = [model.encode(source.gather(block).to(model.device)).values for block in blocks]
+        inputs: Inputs = Encoding(torch.cat(encoded))
     else:
-        inputs = source.gather(rows).to(learner.device)  # type: ignore[assignment]
+        inputs = source.gather(rows).to(model.device)
     at_once = max(1, _DRAW_ROWS // len(rows))
     predictions = []
     for i in range(0, len(episodes), at_once):
         chunk = episodes[i : i + at_once]
         positions = np.concatenate([p for e in chunk for p in (e.support, e.query)])
-        batch = collate_labels(chunk, inputs[torch.from_numpy(positions).to(learner.device)])
-        predictions += learner.predict_episodes(batch.to(learner.device))
+        batch = collate_labels(chunk, inputs[torch.from_numpy(positions).to(model.device)])
+        predictions += model.predict_episodes(batch.to(model.device))
     return predictions
 
 

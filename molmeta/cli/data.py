@@ -1,0 +1,87 @@
+"""``molmeta data``: list, fetch, prepare and check data sets."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Data sets: list, fetch, prepare, check.")
+Name = Annotated[str, typer.Argument(help="A data set's name; see molmeta data list.")]
+
+
+@app.command("list")
+def list_() -> None:
+    """The known data sets, and which of them are here."""
+    from molmeta.domains.molecules.catalogue import DATASETS
+    from molmeta.paths import data_dir
+
+    typer.echo(f"In {data_dir()} (set MOLMETA_DATA to change it):")
+    for dataset in DATASETS.values():
+        state = "here" if dataset.find() else "not here"
+        typer.echo(f"  {dataset.name:<10} {state:<9} {dataset.about}. {dataset.licence}")
+
+
+@app.command()
+def fetch(
+    name: Name,
+    url: Annotated[str | None, typer.Option(help="Another place that serves the same files.")] = None,
+) -> None:
+    """Download a data set, each file verified by its checksum; run it again to go on."""
+    from molmeta.cli.show import console, counting
+    from molmeta.domains.molecules.catalogue import dataset
+    from molmeta.domains.molecules.catalogue import fetch as fetch_files
+    from molmeta.paths import data_dir
+
+    chosen = dataset(name)
+    failed, unverified = [], []
+    with counting("files", len(chosen.list_files())) as advance:
+        for outcome in fetch_files(chosen, url):
+            advance()
+            if outcome.problem:
+                failed.append(f"{outcome.file.path}: {outcome.problem}")
+            elif not outcome.verified:
+                unverified.append(outcome.file.path)
+    if unverified:
+        console.print(f"{len(unverified)} files have no recorded checksum and are not verified: {', '.join(unverified)}")
+    for line in failed[:10]:
+        console.print(line)
+    if failed:
+        console.print(
+            f"{len(failed)} of {len(chosen.list_files())} files did not arrive. Run the same command to try those again."
+        )
+        raise typer.Exit(1)
+    console.print(f"{chosen.name} is in {data_dir() / chosen.name}. Next: molmeta data prepare {chosen.name}")
+
+
+@app.command()
+def prepare(
+    name: Name,
+    jobs: Annotated[int | None, typer.Option(help="Processes; the default is every core.")] = None,
+) -> None:
+    """Featurise every molecule of a data set into the store, once."""
+    from molmeta.cli.show import console, counting
+    from molmeta.domains.molecules.catalogue import dataset
+    from molmeta.domains.molecules.fsmol import FSMol
+
+    dataset(name)
+    with counting("molecules") as advance:
+        store = FSMol(workers=jobs, progress=advance).store
+    console.print(f"{len(store):,} distinct molecules are in the store; {len(store.reasons)} were refused.")
+    for smiles, reason in list(store.reasons.items())[:20]:
+        console.print(f"  {smiles}  {reason}")
+
+
+@app.command()
+def check(name: Name) -> None:
+    """Compare a data set on disk with the recorded checksums."""
+    from molmeta.domains.molecules.catalogue import check as check_files
+    from molmeta.domains.molecules.catalogue import dataset
+
+    found = check_files(dataset(name))
+    typer.echo(
+        f"{found.same} files as recorded, {found.different} differ, {found.missing} missing, "
+        f"{found.unverifiable} without a recorded checksum"
+    )
+    if found.different or found.missing:
+        raise typer.Exit(1)

@@ -1,0 +1,148 @@
+"""Scoring a model by name on a task source by name: what ``molmeta evaluate`` does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from molmeta.bundle import Bundle
+from molmeta.config import override
+from molmeta.core.episode import EpisodeBatch
+from molmeta.core.learner import Encoding, Laws, Prediction
+from molmeta.core.task import Inputs, Split, Task, TaskKind
+from molmeta.devices import choose_device
+from molmeta.domains import SOURCES
+from molmeta.errors import ConfigError, DataError
+from molmeta.evaluation.fewshot import Score, default_draw, evaluate
+from molmeta.evaluation.statistics import summarise
+from molmeta.export import member_of_run
+from molmeta.recipe import named
+
+_HEADLINE = {
+    TaskKind.BINARY: ("delta_auprc", "roc_auc", "brier", "nll"),
+    TaskKind.MULTICLASS: ("accuracy", "nll"),
+    TaskKind.REGRESSION: ("r2", "rmse", "spearman"),
+}
+
+
+@dataclass(frozen=True)
+class Question:
+    """What to score on: a source's split and kind, at which support sizes, with how many draws of each."""
+
+    source: str
+    split: str
+    kind: str
+    sizes: tuple[int, ...]
+    seeds: int
+    tasks: int = 0  # only the first; 0: all
+    settings: tuple[str, ...] = ()  # of the source, as source.name=value
+
+
+@dataclass(frozen=True)
+class Result:
+    """Scores, and the tasks that they are of."""
+
+    question: Question
+    tasks: Sequence[Task]
+    scores: list[Score]
+
+    def lines(self) -> list[str]:
+        """A line a support size: the headline metrics, mean ± standard error over tasks."""
+        metrics = _HEADLINE[TaskKind(self.question.kind)]
+        lines = ["support  tasks  " + "  ".join(f"{name:<15}" for name in metrics)]
+        for size in self.question.sizes:
+            if any(s.support_size == size for s in self.scores):
+                found = [summarise(self.scores, name, size) for name in metrics]
+                lines.append(f"{size:>7}  {found[0].tasks:>5}  " + "  ".join(f"{f!s:<15}" for f in found))
+            else:
+                lines.append(f"{size:>7}      0  no task is large enough")
+        undefined = sum(summarise(self.scores, metrics[0], size).undefined for size in self.question.sizes)
+        return lines + ([f"{undefined} draws have a query of one class and no score"] if undefined else [])
+
+
+class BundleModel:
+    """A bundle as something to evaluate: its members' embeddings stand side by side in one Encoding."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+        laws = [member.learner.laws for member in bundle.members]
+        self.laws = Laws(
+            kinds=bundle.kinds, transductive=bundle.transductive, encodes=all(law.encodes for law in laws)
+        )
+        self.device = bundle.device
+
+    def encode(self, inputs: Inputs) -> Encoding:
+        return Encoding(torch.cat([m.learner.encode(inputs).values for m in self.bundle.members], dim=1))
+
+    def predict_episodes(self, batch: EpisodeBatch) -> list[Prediction]:
+        predictions = []
+        for support, query in batch.episodes():
+            adapted = self.bundle.adapt(
+                self._parts(support.inputs), support.labels, support.kind, support.num_classes
+            )
+            predictions.append(adapted.predict(self._parts(query.inputs)))
+        return predictions
+
+    def _parts(self, inputs: Inputs) -> tuple[Inputs, ...]:
+        if not isinstance(inputs, Encoding):
+            return self.bundle.encode(inputs)
+        widths = [member.learner.backbone.width for member in self.bundle.members]
+        return tuple(Encoding(part) for part in inputs.values.split(widths, dim=1))
+
+
+def load_model(name: str, device: str = "auto") -> Bundle:
+    """A bundle by name or file, or the one learner of a run folder.
+
+    Raises:
+        ModelFileError: it is none of these.
+    """
+    folder = Path(name)
+    if (folder / "config.toml").is_file():
+        card = folder / "card.json"
+        read = json.loads(card.read_text(encoding="utf-8")) if card.is_file() else {}
+        bundle = Bundle([member_of_run(folder)], read)
+    else:
+        bundle = Bundle.load(name)
+    return bundle.to(choose_device(device))
+
+
+def score_model(bundle: Bundle, question: Question, progress: Callable[[Task], None] | None = None) -> Result:
+    """Score a bundle.
+
+    Raises:
+        ConfigError: an unknown source, split, kind or setting.
+        DataError: the split has no task of that kind.
+    """
+    try:
+        split, kind = Split(question.split), TaskKind(question.kind)
+    except ValueError as error:
+        raise ConfigError(f"{error}; splits: {', '.join(Split)}; kinds: {', '.join(TaskKind)}") from error
+    tables: dict[str, Any] = {"source": {"name": question.source}}
+    for assignment in question.settings:
+        override(tables, assignment)
+    source_class, config = named(SOURCES, tables["source"], "[source]")
+    source = source_class(config)
+    tasks = source.tasks(split, kind)[: question.tasks or None]
+    if not tasks:
+        raise DataError(f"{question.source} has no {kind} tasks in its {split} split")
+    scores = evaluate(
+        BundleModel(bundle),
+        source,
+        tasks,
+        sizes=question.sizes,
+        seeds=range(question.seeds),
+        draw=getattr(source, "draw", default_draw),
+        progress=progress,
+    )
+    return Result(question, tasks, scores)
+
+
+def seen_in_training(bundle: Bundle, result: Result) -> list[str]:
+    """The scored tasks that stand in the card's list of training tasks: their scores say nothing of new assays."""
+    trained = set(bundle.card.get("training_tasks", ()))
+    return [task.name for task in result.tasks if task.name in trained]
