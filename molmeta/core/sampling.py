@@ -20,13 +20,13 @@ def uniform(labels: NDArray[np.generic], n_support: int, n_query: int, rng: np.r
     Args:
         labels: ``[n]``.
         n_support: support rows.
-        n_query: query rows at the most.
+        n_query: query rows at the most, 1 or more.
         rng: the generator that is drawn from.
 
     Raises:
         SupportError: no row would be left for the query.
     """
-    _require_query(len(labels), n_support)
+    _require_query(len(labels), n_support, n_query)
     order = rng.permutation(len(labels))
     return order[:n_support], order[n_support : n_support + n_query]
 
@@ -37,7 +37,7 @@ def stratified(labels: NDArray[np.generic], n_support: int, n_query: int, rng: n
     Args and errors as for :func:`uniform`; ``labels`` are class indices. Also raised when a class has one row only
     or ``n_support`` is smaller than the number of classes.
     """
-    _require_query(len(labels), n_support)
+    _require_query(len(labels), n_support, n_query)
     classes, counts = np.unique(labels, return_counts=True)
     if counts.min() < 2 or n_support < len(classes):
         raise SupportError(
@@ -61,7 +61,7 @@ def balanced(labels: NDArray[np.generic], n_support: int, n_query: int, rng: np.
 
     Args and errors as for :func:`stratified`.
     """
-    _require_query(len(labels), n_support)
+    _require_query(len(labels), n_support, n_query)
     classes, counts = np.unique(labels, return_counts=True)
     if counts.min() < 2 or n_support < len(classes):
         raise SupportError(
@@ -87,8 +87,10 @@ def ways_and_shots(
         in which the episode numbers them.
 
     Raises:
-        SupportError: fewer than ``ways`` classes have ``shots + queries`` rows.
+        SupportError: fewer than ``ways`` classes have ``shots + queries`` rows, or one of the sizes is below 1.
     """
+    if min(ways, shots, queries) < 1:
+        raise SupportError(f"ways, shots and queries are 1 or more each, not {ways}, {shots} and {queries}")
     classes, counts = np.unique(labels, return_counts=True)
     fitting = classes[counts >= shots + queries]
     if len(fitting) < ways:
@@ -109,6 +111,10 @@ def _draw(
     return rng.permutation(support), rest[:n_query]
 
 
-def _require_query(n: int, n_support: int) -> None:
+def _require_query(n: int, n_support: int, n_query: int) -> None:
+    if n < 2:
+        raise SupportError(f"a task of {n} rows has no room for a support and a query; it needs 2 or more")
     if not 0 < n_support < n:
         raise SupportError(f"a support of {n_support} from {n} rows leaves no query; ask for 1 to {n - 1}")
+    if n_query < 1:
+        raise SupportError(f"a query of {n_query} rows is empty; ask for 1 or more")
