@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from molmeta.bundle import Bundle
+from molmeta.bundle import Bundle, Member
 from molmeta.config import override
 from molmeta.core.episode import EpisodeBatch
 from molmeta.core.learner import Encoding, Laws, Prediction
@@ -21,7 +21,7 @@ from molmeta.errors import ConfigError, DataError
 from molmeta.evaluation.fewshot import Score, default_draw, evaluate
 from molmeta.evaluation.statistics import summarise
 from molmeta.export import member_of_run
-from molmeta.recipe import named
+from molmeta.recipe import make_learner, named
 
 _HEADLINE = {
     TaskKind.BINARY: ("delta_auprc", "roc_auc", "brier", "nll"),
@@ -65,15 +65,17 @@ class Result:
         return lines + ([f"{undefined} draws have a query of one class and no score"] if undefined else [])
 
 
+# Learners that need no training: what a practitioner has without meta-learning.
+BASELINES = {"tanimoto-gp": ({"name": "tanimoto_gp"}, {"name": "counts"})}
+
+
 class BundleModel:
     """A bundle as something to evaluate: its members' embeddings stand side by side in one Encoding."""
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
         laws = [member.learner.laws for member in bundle.members]
-        self.laws = Laws(
-            kinds=bundle.kinds, transductive=bundle.transductive, encodes=all(law.encodes for law in laws)
-        )
+        self.laws = Laws(kinds=bundle.kinds, transductive=bundle.transductive, encodes=all(law.encodes for law in laws))
         self.device = bundle.device
 
     def encode(self, inputs: Inputs) -> Encoding:
@@ -82,9 +84,7 @@ class BundleModel:
     def predict_episodes(self, batch: EpisodeBatch) -> list[Prediction]:
         predictions = []
         for support, query in batch.episodes():
-            adapted = self.bundle.adapt(
-                self._parts(support.inputs), support.labels, support.kind, support.num_classes
-            )
+            adapted = self.bundle.adapt(self._parts(support.inputs), support.labels, support.kind, support.num_classes)
             predictions.append(adapted.predict(self._parts(query.inputs)))
         return predictions
 
@@ -96,12 +96,15 @@ class BundleModel:
 
 
 def load_model(name: str, device: str = "auto") -> Bundle:
-    """A bundle by name or file, or the one learner of a run folder.
+    """A bundle by name or file, the one learner of a run folder, or a baseline (``tanimoto-gp``).
 
     Raises:
         ModelFileError: it is none of these.
     """
     folder = Path(name)
+    if name in BASELINES:
+        method, backbone = BASELINES[name]
+        return Bundle([Member(method, backbone, make_learner(method, backbone))], {"name": name})
     if (folder / "config.toml").is_file():
         card = folder / "card.json"
         read = json.loads(card.read_text(encoding="utf-8")) if card.is_file() else {}

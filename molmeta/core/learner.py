@@ -93,7 +93,8 @@ class Learner(nn.Module, ABC):
 
     @property
     def device(self) -> torch.device:
-        return next(self.parameters()).device
+        parameter = next(self.parameters(), None)
+        return torch.device("cpu") if parameter is None else parameter.device
 
     def encode(self, inputs: Inputs) -> Encoding:
         """Embed ``n`` rows, independent of any task; an Encoding passes through."""

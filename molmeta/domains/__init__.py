@@ -5,6 +5,7 @@ from molmeta.core.registry import Registry
 BACKBONES = Registry(
     "backbone",
     {
+        "counts": "molmeta.domains.molecules.fingerprints:Counts",
         "fingerprint": "molmeta.domains.molecules.fingerprints:FingerprintNet",
         "gnn": "molmeta.domains.molecules.gnn:GNN",
         "joint": "molmeta.domains.molecules.gnn:Joint",

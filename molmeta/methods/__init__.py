@@ -8,5 +8,6 @@ METHODS = Registry(
         "gp": "molmeta.methods.gp:GaussianProcess",
         "maml": "molmeta.methods.maml:MAML",
         "protonet": "molmeta.methods.protonet:ProtoNet",
+        "tanimoto_gp": "molmeta.methods.tanimoto_gp:TanimotoGP",
     },
 )

@@ -1,9 +1,9 @@
 """Molecules to arrays: atom and bond features, and the count-Morgan fingerprint.
 
-Every feature is a small integer (an index into a table that a backbone learns). Stereo is kept: tetrahedral tags as
-written in the SMILES, and double-bond stereo. This module needs RDKit and numpy alone, so that workers start fast.
+Every feature is a small integer (an index into a table that a backbone learns). Stereo is kept as CIP labels, which do
+not depend on the order of the atoms: R and S at atoms, E and Z at double bonds. This module needs RDKit and numpy alone, so that workers start fast.
 
-Atom features, in order: atomic number; chiral tag; degree; formal charge + 5; hydrogens; hybridisation; aromatic;
+Atom features, in order: atomic number; CIP label (none, R, S); degree; formal charge + 5; hydrogens; hybridisation; aromatic;
 in a ring. Bond features: type (single, double, triple, aromatic, other); stereo; conjugated; in a ring.
 """
 
@@ -23,7 +23,7 @@ from molmeta.domains.molecules.parse import parse
 # Raise it when a feature changes: a store written under another version is never read.
 FEATURISER_VERSION = 1
 
-ATOM_SIZES = (119, 4, 11, 12, 10, 9, 2, 2)  # how many values each atom feature takes
+ATOM_SIZES = (119, 3, 11, 12, 10, 9, 2, 2)  # how many values each atom feature takes
 BOND_SIZES = (5, 6, 2, 2)
 FINGERPRINT_BINS = 2048
 FINGERPRINT_RADIUS = 2
@@ -34,6 +34,7 @@ _BOND_TYPES = {
     Chem.BondType.TRIPLE: 2,
     Chem.BondType.AROMATIC: 3,
 }
+_CIP = {"R": 1, "S": 2}
 _MORGAN = rdFingerprintGenerator.GetMorganGenerator(radius=FINGERPRINT_RADIUS, fpSize=FINGERPRINT_BINS)
 
 U8 = NDArray[np.uint8]
@@ -156,7 +157,7 @@ def _features(molecule: Chem.Mol) -> _Molecule:
     atoms = [
         (
             min(a.GetAtomicNum(), 118),
-            min(int(a.GetChiralTag()), 3),
+            _CIP.get(a.GetProp("_CIPCode"), 0) if a.HasProp("_CIPCode") else 0,
             min(a.GetDegree(), 10),
             min(max(a.GetFormalCharge() + 5, 0), 11),
             min(a.GetTotalNumHs(), 9),

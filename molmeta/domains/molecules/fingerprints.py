@@ -48,6 +48,26 @@ class FingerprintNet(Backbone):
         return torch.cat([embedding, F.normalize(counts, dim=1)], dim=1) if self.config.keep_counts else embedding
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CountsConfig:
+    pass
+
+
+class Counts(Backbone):
+    """The count fingerprint itself, ``[n, 2048]``: nothing is learned."""
+
+    Config = CountsConfig
+
+    def __init__(self, config: CountsConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.width = FINGERPRINT_BINS
+        self.views = (FINGERPRINT_BINS,)
+
+    def forward(self, inputs: Inputs) -> torch.Tensor:
+        return cast(MoleculeBatch, inputs).fingerprints(torch.get_default_dtype())
+
+
 def log_counts(inputs: Inputs) -> torch.Tensor:
     """``[n, 2048]`` log(1 + count) of the fingerprints, in torch's default floating type."""
     return cast(MoleculeBatch, inputs).fingerprints(torch.get_default_dtype()).log1p_()
