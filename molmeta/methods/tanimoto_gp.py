@@ -2,8 +2,9 @@
 
     k(x, x') = a^2 sum_j min(x_j, x'_j) / sum_j max(x_j, x'_j)
 
-The kernel is Ralaivola et al. (2005, doi:10.1016/j.neunet.2005.07.009). Labels are centred on the support's mean (classes are -1 and 1); amplitude and noise maximise the support's marginal
-likelihood. Nothing is meta-trained. Meant for the ``counts`` backbone; a label's probability is the normal's tail.
+The kernel is Ralaivola et al. (2005, doi:10.1016/j.neunet.2005.07.009). Labels are centred on the support's mean
+(classes are -1 and 1); amplitude and noise maximise the support's marginal likelihood. Nothing is meta-trained. Meant
+for the ``counts`` backbone; the probability of a class is the tail of the predictive normal.
 """
 
 from __future__ import annotations
