@@ -92,7 +92,7 @@ class BundleModel:
         if not isinstance(inputs, Encoding):
             return self.bundle.encode(inputs)
         widths = [member.learner.backbone.width for member in self.bundle.members]
-        return tuple(Encoding(part) for part in inputs.values.split(widths, dim=1))
+        return tuple(Encoding(part) for part in torch.split(inputs.values, widths, dim=1))
 
 
 def load_model(name: str, device: str = "auto") -> Bundle:

@@ -12,7 +12,6 @@ import os
 import platform
 import shlex
 import sys
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib.metadata import version
@@ -88,9 +87,8 @@ def run_training(
     source = make_source(recipe)
     trainer = make_trainer(recipe, source, folder, str(chosen))
     write_whole(folder / "environment.json", json.dumps(_environment(chosen), indent=1).encode())
-    started = time.monotonic()
     best = trainer.run(show)
-    card = _card(recipe, trainer, source, time.monotonic() - started)
+    card = _card(recipe, trainer, source)
     save_tensors(folder / "model.safetensors", best, {"recipe": recipe.tables()})
     write_whole(folder / "card.json", json.dumps(card, indent=1).encode())
     return trainer
@@ -129,7 +127,7 @@ def _environment(device: torch.device) -> dict[str, Any]:
     }
 
 
-def _card(recipe: Recipe, trainer: Trainer, source: TaskSource, seconds: float) -> dict[str, Any]:
+def _card(recipe: Recipe, trainer: Trainer, source: TaskSource) -> dict[str, Any]:
     kinds = [TaskKind.BINARY, TaskKind.MULTICLASS, TaskKind.REGRESSION]
     trained = sorted({task.name for kind in kinds for task in source.tasks(Split.TRAIN, kind)})
     return {
@@ -137,6 +135,6 @@ def _card(recipe: Recipe, trainer: Trainer, source: TaskSource, seconds: float) 
         "recipe": recipe.tables(),
         "score": trainer.best_score,
         "validation": max(trainer.history, key=lambda entry: entry["score"]),
-        "seconds": round(seconds),
+        "seconds": round(trainer.seconds),
         "training_tasks": trained,
     }

@@ -47,13 +47,13 @@ class TanimotoGP(EmbeddingLearner):
         ):
             values = targets[mask][:, -1].double().cpu().numpy()
             values = values if regression else 2 * values - 1
-            mean, deviation = self._posterior(_counts(support[mask]), values, _counts(query))
-            means.append(torch.from_numpy(mean))
-            deviations.append(torch.from_numpy(deviation))
-        mean, deviation = torch.stack(means).to(episodes.query), torch.stack(deviations).to(episodes.query)
+            found = self._posterior(_counts(support[mask]), values, _counts(query))
+            means.append(torch.from_numpy(found[0]))
+            deviations.append(torch.from_numpy(found[1]))
+        mean, deviation = torch.stack(means), torch.stack(deviations)
         if regression:
-            return HeadOutput(mean=mean, deviation=deviation)
-        active = torch.from_numpy(ndtr((mean / deviation).double().cpu().numpy())).clamp(1e-6, 1 - 1e-6)
+            return HeadOutput(mean=mean.to(episodes.query), deviation=deviation.to(episodes.query))
+        active = torch.from_numpy(ndtr((mean / deviation).numpy())).clamp(1e-6, 1 - 1e-6)
         return HeadOutput(logits=torch.stack([(1 - active).log(), active.log()], dim=-1).to(episodes.query))
 
     def _posterior(self, support: FloatArray, values: FloatArray, query: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -104,4 +104,5 @@ def _unary(counts: FloatArray, other: FloatArray) -> csr_matrix:
 
 
 def _counts(values: torch.Tensor) -> FloatArray:
-    return values.double().cpu().numpy()
+    counts: FloatArray = values.double().cpu().numpy()
+    return counts

@@ -89,11 +89,14 @@ class Trainer:
         self.best_score = -math.inf
         self.history: list[dict[str, float]] = []
         self.step = 0
+        self.seconds = 0.0  # of training, earlier sittings included
+        self._since = time.monotonic()
         if (folder / "state.safetensors").exists():
             self._restore()
 
     def run(self, report: Report | None = None) -> dict[str, torch.Tensor]:
         """Train from where the folder stands to the last step; returns the best weights."""
+        self._since = time.monotonic()
         while self.step < self.config.steps and not self._out_of_patience():
             logs = self._train_step()
             self.step += 1
@@ -133,7 +136,7 @@ class Trainer:
 
     def _validate(self, logs: dict[str, float]) -> None:
         scores = self.validate(self.average)
-        self.history.append({"step": self.step, "time": round(time.time(), 1), **logs, **scores})
+        self.history.append({"step": self.step, **logs, **scores})
         if scores["score"] > self.best_score:
             self.best_score = scores["score"]
             self.best = {name: tensor.clone() for name, tensor in self.average.state_dict().items()}
@@ -152,7 +155,14 @@ class Trainer:
             "optimizer": optimizer_tensors(self.optimizer),
         }
         tensors = {f"{part}/{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
-        header = {"step": self.step, "best_score": self.best_score, "history": self.history}
+        now = time.monotonic()
+        self.seconds, self._since = self.seconds + now - self._since, now
+        header = {
+            "step": self.step,
+            "best_score": self.best_score,
+            "history": self.history,
+            "seconds": round(self.seconds, 1),
+        }
         save_tensors(self.folder / "state.safetensors", tensors, header)
         lines = "".join(json.dumps(entry) + "\n" for entry in self.history)
         write_whole(self.folder / "history.jsonl", lines.encode())
@@ -174,6 +184,7 @@ class Trainer:
         device = self.learner.device
         self.best = {name: tensor.to(device) for name, tensor in part("best").items()}
         self.best_score, self.history, self.step = header["best_score"], header["history"], header["step"]
+        self.seconds = header["seconds"]
 
 
 def _schedule(step: int, config: TrainingConfig) -> float:

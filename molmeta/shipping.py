@@ -1,0 +1,78 @@
+"""From training runs to a model file with its card: what ``molmeta export`` does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from molmeta.bundle import Bundle
+from molmeta.core.task import Split, TaskKind, TaskSource
+from molmeta.domains.molecules.fsmol import FSMol
+from molmeta.evaluation.fewshot import default_draw, evaluate
+from molmeta.evaluation.statistics import summarise
+from molmeta.export import export, sample_reference
+from molmeta.recipe import Recipe, make_source
+from molmeta.scoring import BundleModel
+
+SIZES = (16, 32, 64, 128)
+_METRICS = {TaskKind.BINARY: ("delta_auprc", "roc_auc", "brier", "nll"), TaskKind.REGRESSION: ("r2", "rmse")}
+
+
+def ship(
+    runs: Sequence[Path], out: Path, *, name: str, licence: str, score: bool, advance: Callable[[int], None]
+) -> Bundle:
+    """Write a bundle of ``runs`` with a card: commands, seeds, training tasks and, with ``score``, its scores.
+
+    The scores are those of the weights as they are stored, in half precision.
+
+    Args:
+        runs: finished run folders, of one source.
+        out: the file.
+        name, licence: for the card.
+        score: evaluate on the source's valid and held-out tasks, ten draws of each size.
+        advance: called with 1 for each task that was scored.
+    """
+    recipe = Recipe.of(Recipe.read(runs[0] / "config.toml"))
+    source = make_source(recipe)
+    card = _card(runs, name, licence)
+    reference = sample_reference(source) if isinstance(source, FSMol) else None
+    bundle = export(runs, out, card, reference)
+    if score:
+        card["scores"] = _scores(bundle, source, advance)
+        bundle = export(runs, out, card, reference)
+    return bundle
+
+
+def _card(runs: Sequence[Path], name: str, licence: str) -> dict[str, Any]:
+    cards = [json.loads((run / "card.json").read_text(encoding="utf-8")) for run in runs]
+    environments = [json.loads((run / "environment.json").read_text(encoding="utf-8")) for run in runs]
+    return {
+        "name": name,
+        "licence": licence,
+        "commands": [card["command"] for card in cards],
+        "seeds": [card["recipe"]["training"]["seed"] for card in cards],
+        "minutes": [round(card["seconds"] / 60) for card in cards],
+        "environment": environments[0],
+        "recipe": cards[0]["recipe"],
+        "training_tasks": sorted({task for card in cards for task in card["training_tasks"]}),
+    }
+
+
+def _scores(bundle: Bundle, source: TaskSource, advance: Callable[[int], None]) -> dict[str, str]:
+    lines = {}
+    for kind in (k for k in _METRICS if k in bundle.kinds):
+        for split in (Split.VALID, Split.HELDOUT):
+            scores = evaluate(
+                BundleModel(bundle),
+                source,
+                source.tasks(split, kind),
+                sizes=SIZES,
+                draw=getattr(source, "draw", default_draw),
+                progress=lambda _: advance(1),
+            )
+            for metric in _METRICS[kind] if scores else ():
+                found = [f"{size}: {summarise(scores, metric, size)}" for size in SIZES]
+                lines[f"{split} {kind} {metric}"] = ", ".join(found)
+    return lines
