@@ -8,25 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from molmeta.domains.molecules.featurise import FEATURISER_VERSION, Featurised, MoleculeArrays, featurise
+from molmeta.domains.molecules.featurise import FEATURISER_VERSION, MoleculeArrays, featurise
 from molmeta.domains.molecules.inputs import MoleculeBatch
+from molmeta.domains.molecules.workers import featurise_stream
 from molmeta.errors import DataError
 
 FORMAT = 1
 CHUNK = 512
-_PARALLEL_FROM = 2048  # starting workers costs about a second
 
 Progress = Callable[[int], None]
 
@@ -65,7 +62,7 @@ def build(smiles: Sequence[str], workers: int | None = None, progress: Progress 
 
     Args:
         smiles: exact strings; repeated ones are featurised once, at the place of their first appearance.
-        workers: processes; None takes every core for more than a few thousand molecules.
+        workers: processes; None takes every core for more than a thousand molecules.
         progress: called with the number of molecules done since the last call.
     """
     distinct = list(dict.fromkeys(smiles))
@@ -74,7 +71,7 @@ def build(smiles: Sequence[str], workers: int | None = None, progress: Progress 
     structure: list[int] = []
     row_of: dict[str, int] = {}
     reasons: dict[str, str] = {}
-    for chunk, done in zip(chunks, featurise_chunks(chunks, len(distinct), workers), strict=True):
+    for chunk, done in featurise_stream(chunks, list, workers):
         arrays.append(done.arrays)
         for text, valid, reason, canonical in zip(chunk, done.valid, done.reasons, done.canonical, strict=True):
             if valid:
@@ -88,22 +85,10 @@ def build(smiles: Sequence[str], workers: int | None = None, progress: Progress 
     return MoleculeStore(MoleculeArrays.concatenate(blocks), np.array(structure, np.uint64), row_of, reasons)
 
 
-def featurise_chunks(chunks: Sequence[Sequence[str]], total: int, workers: int | None = None) -> Iterator[Featurised]:
-    """Featurise chunks of SMILES, in order, on ``workers`` processes (None: every core when ``total`` is large)."""
-    if workers is None:
-        workers = (os.cpu_count() or 1) if total >= _PARALLEL_FROM else 1
-    if workers <= 1:
-        yield from map(featurise, chunks)
-        return
-    # Spawned, not forked: torch's threads do not survive a fork.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(featurise, chunks)
-
-
 def content_key(smiles: Sequence[str]) -> str:
     """The name of the store of these molecules under this featuriser."""
     digest = hashlib.sha256(f"molmeta store {FORMAT} featuriser {FEATURISER_VERSION}\n".encode())
-    digest.update("\n".join(dict.fromkeys(smiles)).encode())
+    digest.update("\n".join(map(_line, dict.fromkeys(smiles))).encode())
     return digest.hexdigest()[:20]
 
 
@@ -125,15 +110,17 @@ def write(store: MoleculeStore, folder: Path) -> None:
         for column in fields(MoleculeArrays):
             np.save(partial / f"{column.name}.npy", getattr(store.arrays, column.name))
         np.save(partial / "structure.npy", store.structure)
-        (partial / "smiles.txt").write_text("\n".join(store.row_of), encoding="utf-8", newline="\n")
+        (partial / "smiles.txt").write_text("\n".join(map(_line, store.row_of)), encoding="utf-8", newline="\n")
         header = {"format": FORMAT, "featuriser": FEATURISER_VERSION, "rows": len(store), "refused": store.reasons}
         (partial / "store.json").write_text(json.dumps(header), encoding="utf-8")
         try:
             partial.rename(folder)
-        except OSError:
-            # Another process was faster: its store has the same content.
+        except OSError as error:
+            # Where another process was faster, its store has the same content.
             if not (folder / "store.json").exists():
-                raise
+                raise DataError(
+                    f"cannot write the store {folder} ({error}). Delete the folder if it is there"
+                ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -155,11 +142,22 @@ def read(folder: Path) -> MoleculeStore:
         columns = {c.name: np.load(folder / f"{c.name}.npy", mmap_mode="r") for c in fields(MoleculeArrays)}
         arrays = MoleculeArrays(**columns)
         structure = np.load(folder / "structure.npy")
-        smiles = (folder / "smiles.txt").read_text(encoding="utf-8").split("\n") if header["rows"] else []
-        if not len(smiles) == len(arrays) == len(structure) == header["rows"]:
+        lines = (folder / "smiles.txt").read_text(encoding="utf-8").split("\n") if header["rows"] else []
+        row_of = {_text(line): row for row, line in enumerate(lines)}
+        reasons = dict(header["refused"])
+        if not len(row_of) == len(arrays) == len(structure) == header["rows"]:
             raise ValueError("its parts differ in length")
     except DataError:
         raise
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"the store {folder} is damaged ({error}). Delete the folder: it is built again") from error
-    return MoleculeStore(arrays, structure, dict(zip(smiles, range(len(smiles)), strict=True)), header["refused"])
+    return MoleculeStore(arrays, structure, row_of, reasons)
+
+
+def _line(text: str) -> str:
+    """A SMILES as one line of a file: as it is, or in JSON's quotes where it holds a line break or the like."""
+    return text if text.isprintable() and not text.startswith('"') else json.dumps(text)
+
+
+def _text(line: str) -> str:
+    return str(json.loads(line)) if line.startswith('"') else line
