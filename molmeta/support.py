@@ -1,0 +1,163 @@
+"""Support tables: read, checked before any work, and learned by a bundle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from molmeta.assay import AssayModel, check_prior
+from molmeta.bundle import Bundle
+from molmeta.domains.molecules.assays import assays_of
+from molmeta.domains.molecules.checks import Refused, check_support, refused_error, report_duplicates
+from molmeta.domains.molecules.featurise import Featurised
+from molmeta.domains.molecules.labels import AssayLabels, LabelRule
+from molmeta.domains.molecules.tables import Table, read_table
+from molmeta.domains.molecules.workers import featurise_distinct
+from molmeta.errors import SupportError
+
+Say = Callable[[str], None]
+_WAY_OUT = "Fix these rows, or rerun with --on-invalid drop (leave them out of the support)"
+
+
+@dataclass(frozen=True, eq=False)
+class Support:
+    """The labelled molecules of one or more assays.
+
+    Attributes:
+        assays: what was read, without rows that cannot be used.
+        molecules: the distinct molecules of all assays.
+        row_of: SMILES -> its row in ``molecules.arrays``.
+    """
+
+    assays: Sequence[AssayLabels]
+    molecules: Featurised
+    row_of: dict[str, int]
+
+    @property
+    def structures(self) -> set[str]:
+        """The canonical SMILES of all support molecules."""
+        return {text for text in self.molecules.canonical if text}
+
+    @property
+    def digest(self) -> str:
+        """A hash of everything that was read."""
+        read = [[a.name, a.kind, a.classes, a.smiles, a.labels.tolist()] for a in self.assays]
+        return hashlib.sha256(json.dumps(read).encode()).hexdigest()
+
+    def learn(self, bundle: Bundle, prior: float | None = None) -> list[AssayModel]:
+        """Adapt the bundle to each assay."""
+        return [
+            AssayModel.fit(
+                bundle,
+                self.molecules.arrays.take(np.array([self.row_of[text] for text in assay.smiles], np.int64)),
+                assay.labels,
+                assay.kind,
+                assay.num_classes,
+                prior=prior,
+            )
+            for assay in self.assays
+        ]
+
+
+def read_support(
+    source: str,
+    say: Say,
+    *,
+    smiles_column: str | None = None,
+    labels: Sequence[str] | None = None,
+    assay_column: str | None = None,
+    rule: LabelRule | None = None,
+    drop_invalid: bool = False,
+) -> Support:
+    """Read the assays of a table, and say what the labels were taken to mean.
+
+    Args:
+        source: a file, or ``-`` for standard input.
+        say: takes each sentence that a user should read.
+        smiles_column, labels, assay_column: columns; None finds them.
+        rule: what the user says of the labels.
+        drop_invalid: leave molecules that cannot be used out instead of raising.
+
+    Raises:
+        InputError: the table, its molecules or its labels cannot be used; all rows are listed.
+        SupportError: an assay has too few labelled molecules, or one class only.
+    """
+    table = read_table(source, smiles_column)
+    rule = rule or LabelRule()
+    assays = assays_of(table, labels, assay_column, rule.kind, rule.positive, rule.threshold, rule.active)
+    positions = sorted({int(p) for assay in assays for p in assay.positions})
+    molecules = featurise_distinct([table.smiles[p] for p in positions])
+    refused = _refused(table, positions, molecules)
+    if refused:
+        error = refused_error(refused, len(positions), table.source, table.smiles_column, way_out=_WAY_OUT)
+        if not drop_invalid:
+            raise error
+        say(f"Left out of the support: {str(error).rpartition(chr(10))[0]}")
+    bad = {one.row for one in refused}
+    usable = [_without(assay, bad) for assay in assays]
+    _check_all(usable)
+    return _support(table, usable, positions, molecules, say)
+
+
+def _refused(table: Table, positions: Sequence[int], molecules: Featurised) -> list[Refused]:
+    reasons = [table.refusals.get(p) or why for p, why in zip(positions, molecules.reasons, strict=True)]
+    return [Refused(table.rows[p], table.smiles[p], why) for p, why in zip(positions, reasons, strict=True) if why]
+
+
+def _without(assay: AssayLabels, rows: set[int]) -> AssayLabels:
+    kept = [i for i, row in enumerate(assay.rows.tolist()) if row not in rows]
+    return replace(
+        assay,
+        positions=assay.positions[kept],
+        rows=assay.rows[kept],
+        smiles=[assay.smiles[i] for i in kept],
+        texts=[assay.texts[i] for i in kept],
+        labels=assay.labels[kept],
+    )
+
+
+def _check_all(assays: Sequence[AssayLabels]) -> None:
+    problems = []
+    for assay in assays:
+        try:
+            check_support(assay)
+        except SupportError as error:
+            problems.append(str(error))
+    if problems:
+        raise SupportError("\n".join(problems))
+
+
+def _support(
+    table: Table, assays: Sequence[AssayLabels], positions: Sequence[int], molecules: Featurised, say: Say
+) -> Support:
+    texts = [table.smiles[p] for p in positions]
+    canonical = dict(zip(texts, molecules.canonical, strict=True))
+    rows = np.cumsum(molecules.valid) - 1
+    row_of = {text: int(row) for text, row, ok in zip(texts, rows, molecules.valid, strict=True) if ok}
+    for assay in assays:
+        say(assay.sentence)
+        if repeated := report_duplicates(assay, [canonical[text] for text in assay.smiles]).sentence:
+            say(repeated)
+    flagged = [flags for flags in molecules.flags if flags]
+    if flagged:
+        say(f"{len(flagged)} support molecules are used as written, though flagged: {'; '.join(sorted(set(flagged)))}")
+    return Support(assays, molecules, row_of)
+
+
+def say_prior(assays: Sequence[AssayLabels], models: Sequence[AssayModel], say: Say) -> None:
+    """Say which share of actives the probabilities of each binary assay assume."""
+    for assay, model in zip(assays, models, strict=True):
+        if np.isfinite(model.share):
+            share = f"the support's share, {model.share:.3g}" if model.prior is None else f"{model.prior:g}, as given"
+            rest = " (--prior says how rare actives are in the query)" if model.prior is None else ""
+            say(f"{assay.name}: probabilities assume that the share of actives in the query is {share}{rest}")
+
+
+def check_priors(prior: float | None, assays: Sequence[AssayLabels]) -> None:
+    """Refuse a prior that no assay, or not every assay, can use, before a model is loaded."""
+    for assay in assays:
+        check_prior(prior, assay.kind)

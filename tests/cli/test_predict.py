@@ -1,0 +1,416 @@
+"""``molmeta predict`` as a user meets it: rows, columns, errors, interruptions."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from rdkit import Chem
+from tests.bundles import DRUGS, tiny_bundle
+
+from molmeta import library
+from molmeta.cli import main
+from molmeta.estimators import FewShotClassifier, FewShotRegressor
+
+LABELS = [0, 1] * 6
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+    tiny_bundle(members=2).save(path)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    write("support.csv", "smiles,active", zip(DRUGS, LABELS, strict=True))
+    write("query.csv", "id,smiles,note", [(i, s, "a, b") for i, s in enumerate(DRUGS[::-1])])
+    return tmp_path
+
+
+def write(path: str, header: str, rows) -> None:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header.split(","), *rows])
+    Path(path).write_text(text.getvalue())
+
+
+def table(path: str, separator: str = ",") -> pd.DataFrame:
+    return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False)
+
+
+@pytest.fixture
+def run(model, capsys):
+    def run(*arguments: str, support: str = "support.csv", query: str = "query.csv") -> tuple[int, str, str]:
+        code = main(["predict", "--support", support, "--query", query, "--model", str(model), *arguments])
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return code, out, err
+
+    return run
+
+
+def test_output_rows_are_the_input_rows_with_columns_appended(folder, run, model):
+    code, out, err = run("-o", "out.csv")
+    assert (code, out) == (0, "")
+    got, query = table("out.csv"), table("query.csv")
+    pd.testing.assert_frame_equal(got[query.columns], query)
+    names = ["probability", "class", "uncertainty", "nearest", "similarity", "far"]
+    assert list(got.columns[3:]) == [*(f"active_molmeta_{n}" for n in names), "molmeta_flags", "molmeta_reason"]
+    expected = FewShotClassifier(model, device="cpu").fit(DRUGS, LABELS).predict_proba(DRUGS[::-1])
+    np.testing.assert_allclose(got["active_molmeta_probability"].astype(float), expected[:, 1], rtol=1e-4)
+    assert got["active_molmeta_class"].tolist() == [str(i) for i in expected.argmax(1)]
+    assert got["active_molmeta_nearest"].tolist() == DRUGS[::-1]
+    assert set(got["active_molmeta_similarity"]) == {"1.000"}
+    assert 'active is "1" (6 rows)' in err
+    assert "the support's share, 0.5" in err
+    assert "12 query molecules are in the support too" in err
+    assert "Wrote 12 rows to out.csv. Next:" in err.strip().splitlines()[-1]
+    assert sorted(p.name for p in folder.iterdir()) == ["out.csv", "query.csv", "support.csv"]
+
+
+def test_the_uncertainty_is_the_entropy_of_the_probability(folder, run):
+    run("-o", "out.csv")
+    got = table("out.csv")
+    p = got["active_molmeta_probability"].astype(float)
+    entropy = -(p * np.log2(p) + (1 - p) * np.log2(1 - p))
+    np.testing.assert_allclose(got["active_molmeta_uncertainty"].astype(float), entropy, atol=1e-4)
+
+
+def test_several_assays_of_every_kind_are_predicted_at_once(folder, run, model):
+    values = np.linspace(4, 9, 12).round(2)
+    colours = ["red", "green", "blue"] * 4
+    rows = zip(DRUGS, LABELS, values, colours, strict=True)
+    write("support.csv", "smiles,herg,pic50,colour", rows)
+    code, _, _ = run("--label", "herg", "--label", "pic50", "--label", "colour", "-o", "out.csv")
+    assert code == 0
+    got = table("out.csv")
+    assert {"pic50_molmeta_prediction", "pic50_molmeta_deviation", "colour_molmeta_probability_red"} <= set(got)
+    mean, deviation = FewShotRegressor(model, device="cpu").fit(DRUGS, values).predict(DRUGS[::-1], return_std=True)
+    np.testing.assert_allclose(got["pic50_molmeta_prediction"].astype(float), mean, rtol=1e-4)
+    np.testing.assert_allclose(got["pic50_molmeta_deviation"].astype(float), deviation, rtol=1e-4)
+    shares = got[[f"colour_molmeta_probability_{c}" for c in ("red", "green", "blue")]].astype(float)
+    np.testing.assert_allclose(shares.sum(1), 1, atol=1e-4)
+    # One at a time is the same as all at once.
+    run("--label", "herg", "-o", "herg.csv")
+    assert table("herg.csv")["herg_molmeta_probability"].tolist() == got["herg_molmeta_probability"].tolist()
+
+
+def test_unlabelled_rows_are_not_part_of_an_assay(folder, run):
+    write("support.csv", "smiles,a,b", [(s, i % 2, "" if i < 4 else i % 2) for i, s in enumerate(DRUGS)])
+    write("alone.csv", "smiles,b", [(s, i % 2) for i, s in enumerate(DRUGS) if i >= 4])
+    run("-o", "out.csv")
+    run("-o", "alone_out.csv", support="alone.csv")
+    np.testing.assert_allclose(
+        table("out.csv")["b_molmeta_probability"].astype(float),
+        table("alone_out.csv")["b_molmeta_probability"].astype(float),
+        rtol=1e-4,
+    )
+
+
+def test_long_tables_hold_several_assays(folder, run):
+    write("support.csv", "assay,smiles,label", [("x" if i < 6 else "y", s, i % 2) for i, s in enumerate(DRUGS)])
+    assert run("-o", "out.csv")[0] == 0
+    assert {"x_molmeta_probability", "y_molmeta_probability"} <= set(table("out.csv"))
+
+
+def test_a_bad_query_row_stays_with_its_reason(folder, run):
+    write("query.csv", "smiles", [("CCO",), ("C1CC",), ("",), ("CC(=O)O.[Na+]",)])
+    code, _, err = run("-o", "out.csv")
+    got = table("out.csv")
+    assert code == 0
+    assert got["active_molmeta_probability"].ne("").tolist() == [True, False, False, True]
+    assert got["molmeta_reason"].tolist() == ["", "ring opened but never closed", "no structure given", ""] or (
+        "ring" in got["molmeta_reason"][1]
+    )
+    assert got["molmeta_flags"][3] == "2 fragments"
+    assert "2 of 4 molecules cannot be used: their prediction is blank" in err
+
+
+def test_an_all_invalid_query_keeps_its_rows(folder, run):
+    write("query.csv", "smiles", [("C1CC",), ("xyz",)])
+    code, _, err = run("-o", "out.csv", "--smiles-column", "smiles")
+    assert code == 0
+    assert table("out.csv")["active_molmeta_probability"].tolist() == ["", ""]
+    assert "2 of 2 molecules cannot be used" in err
+
+
+def test_raise_lists_every_bad_row_before_any_work(folder, run):
+    write("query.csv", "smiles", [("CCO",), ("C1CC",), ("CN(C)(C)(C)(C)C",), ("",)])
+    code, _, err = run("-o", "out.csv", "--on-invalid", "raise")
+    assert code == 2
+    assert "InputError: 2 of 4 molecules in query.csv" in err
+    assert "C1CC" in err
+    assert not Path("out.csv").exists()
+
+
+def test_drop_writes_what_it_left_out_beside_the_output(folder, run):
+    write("query.csv", "id,smiles", [(7, "CCO"), (8, "C1CC"), (9, "CCN")])
+    code, _, err = run("-o", "out.csv.gz", "--on-invalid", "drop")
+    assert code == 0
+    with gzip.open("out.csv.gz", "rt") as text:
+        assert [row["id"] for row in csv.DictReader(text)] == ["7", "9"]
+    with gzip.open("out.dropped.csv.gz", "rt") as text:
+        (row,) = csv.DictReader(text)
+    assert (row["row"], row["id"], "ring" in row["molmeta_reason"]) == ("2", "8", True)
+    assert "out.dropped.csv.gz" in err
+
+
+def test_a_bad_support_row_is_refused_and_can_be_left_out(folder, run):
+    write("support.csv", "smiles,active", [*zip(DRUGS, LABELS, strict=True), ("C1CC", 1), ("", 0), ("junk", "")])
+    code, _, err = run("-o", "out.csv")
+    assert code == 2
+    assert "2 of 14 molecules in support.csv cannot be used" in err
+    assert "13" in err
+    assert "--on-invalid drop" in err
+    assert not Path("out.csv").exists()
+    code, _, err = run("-o", "out.csv", "--on-invalid", "drop")
+    assert code == 0
+    assert "Left out of the support: 2 of 14" in err
+
+
+def test_one_smiles_is_a_query_and_stdout_an_output(folder, run):
+    code, out, _ = run(query="CC(=O)Nc1ccc(O)cc1")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert code == 0
+    assert [row["active_molmeta_nearest"] for row in rows] == ["CC(=O)Nc1ccc(O)cc1"]
+
+
+def test_standard_input_is_a_query(folder, run, monkeypatch):
+    class Standard:
+        buffer = io.BytesIO(b"smiles\nCCO\nC1CC\n")
+
+    monkeypatch.setattr(sys, "stdin", Standard)
+    code, out, _ = run(query="-")
+    assert code == 0
+    assert len(out.splitlines()) == 3
+
+
+@pytest.mark.parametrize("form", ["tsv", "sdf", "parquet", "semicolon", "bom", "cr"])
+def test_every_form_of_query_is_the_same_to_it(folder, run, form):
+    frame = pd.DataFrame({"smiles": DRUGS[:4], "id": list("abcd")})
+    path = {"tsv": "q.tsv", "sdf": "q.sdf", "parquet": "q.parquet"}.get(form, "q.csv")
+    if form == "tsv":
+        frame.to_csv(path, sep="\t", index=False)
+    elif form == "parquet":
+        frame.to_parquet(path)
+    elif form == "sdf":
+        writer = Chem.SDWriter(path)
+        for smiles, name in frame.itertuples(index=False):
+            molecule = Chem.MolFromSmiles(smiles)
+            molecule.SetProp("id", name)
+            writer.write(molecule)
+        writer.close()
+    else:
+        text = frame.to_csv(index=False, sep=";" if form == "semicolon" else ",")
+        text = text.replace("\n", "\r") if form == "cr" else text
+        Path(path).write_bytes((b"\xef\xbb\xbf" if form == "bom" else b"") + text.encode())
+    code, _, err = run("-o", "out.tsv", query=path)
+    assert code == 0, err
+    got = table("out.tsv", "\t")
+    assert got["id"].tolist() == list("abcd")
+    frame.to_csv("plain.csv", index=False)
+    run("-o", "plain_out.csv", query="plain.csv")
+    expected = table("plain_out.csv")["active_molmeta_probability"]
+    np.testing.assert_allclose(got["active_molmeta_probability"].astype(float), expected.astype(float), rtol=1e-4)
+
+
+def test_the_prior_shifts_and_is_said(folder, run):
+    run("-o", "plain.csv")
+    _, _, err = run("-o", "rare.csv", "--prior", "0.01")
+    assert "the share of actives in the query is 0.01, as given" in err
+    plain, rare = (table(f)["active_molmeta_probability"].astype(float) for f in ("plain.csv", "rare.csv"))
+    np.testing.assert_allclose(rare / (1 - rare), plain / (1 - plain) / 99, rtol=1e-3)
+
+
+def test_a_threshold_derives_classes(folder, run):
+    write("support.csv", "smiles,pic50", zip(DRUGS, np.linspace(4, 9, 12).round(2), strict=True))
+    code, _, err = run("--threshold", "6.5", "--active", "above", "-o", "out.csv")
+    assert code == 0
+    assert "active is above 6.5" in err
+    assert set(table("out.csv")["pic50_molmeta_class"]) <= {"active", "inactive"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--prior", "1.5"], "between 0 and 1"),
+        (["--threshold", "6.5"], "--active above"),
+        (["--kind", "fuzzy"], "fuzzy"),
+        (["--on-invalid", "ignore"], "raise, keep or drop"),
+        (["--label", "nothing"], '"nothing"'),
+        (["--smiles-column", "mol"], '"mol"'),
+        (["--model", "no/such/model.safetensors"], "there is no model"),
+        (["-o", "missing/out.csv"], "no folder missing"),
+        (["-o", "."], "is a folder"),
+        (["-o", "out.xlsx"], ".csv or .tsv"),
+        (["-o", "query.csv"], "--force"),
+        (["--on-invalid", "drop"], "--out"),
+        (["--device", "cuda:99"], "CUDA"),
+    ],
+)
+def test_a_wrong_setting_is_refused_before_any_work(folder, run, arguments, message):
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([("CCO", 1), ("CCN", 1)], "2 actives and 0 inactives"),
+        ([("CCO", 1)], "1 labelled row"),
+        ([("CCO", ""), ("CCN", "")], "label"),
+        ([("CCO", 1), ("CCN", "n/d?"), ("CCC", 2.5), ("CCCl", 3)], "n/d?"),
+        ([], "no rows"),
+    ],
+)
+def test_a_support_that_teaches_nothing_is_refused(folder, run, rows, message):
+    write("support.csv", "smiles,active", rows)
+    code, _, err = run("--label", "active", "-o", "out.csv")
+    assert code == 2
+    assert message in err
+    assert not Path("out.csv").exists()
+
+
+def test_a_column_clash_is_refused(folder, run):
+    assert run("-o", "out.csv")[0] == 0
+    code, _, err = run("-o", "again.csv", query="out.csv")
+    assert code == 2
+    assert "active_molmeta_probability" in err
+    assert not Path("again.csv").exists()
+
+
+def test_nothing_is_overwritten_without_force(folder, run):
+    Path("out.csv").write_text("precious")
+    code, _, err = run("-o", "out.csv")
+    assert (code, Path("out.csv").read_text()) == (2, "precious")
+    assert "--force" in err
+    assert run("-o", "out.csv", "--force")[0] == 0
+    assert len(table("out.csv")) == 12
+
+
+def test_a_truncated_gzip_and_a_directory_are_refused_by_name(folder, run):
+    whole = gzip.compress(Path("query.csv").read_bytes() * 50)
+    Path("query.csv.gz").write_bytes(whole[: len(whole) // 2])
+    Path("d").mkdir()
+    for name in ("query.csv.gz", "d"):
+        code, _, err = run("-o", "out.csv", query=name)
+        assert code == 2
+        assert name in err
+        assert not Path("out.csv").exists()
+
+
+def test_the_support_may_be_the_query(folder, run):
+    code, _, err = run("-o", "out.csv", query="support.csv")
+    assert code == 0
+    assert "12 query molecules are in the support too" in err
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(library, "BLOCK_ROWS", 3)
+
+
+def interrupt_after(monkeypatch, blocks: int, error: type[BaseException] = KeyboardInterrupt) -> list[int]:
+    """Let ``predict_molecules`` fail after some blocks; returns how often it was called."""
+    calls: list[int] = []
+    real = library.predict_molecules
+
+    def limited(models, molecules):
+        calls.append(len(molecules))
+        if len(calls) > blocks:
+            raise error
+        return real(models, molecules)
+
+    monkeypatch.setattr(library, "predict_molecules", limited)
+    return calls
+
+
+@pytest.mark.parametrize("out", ["out.csv", "out.tsv.gz"])
+def test_an_interrupted_prediction_goes_on_where_it_stopped(folder, run, small_blocks, out):
+    write("query.csv", "smiles", [(s,) for s in ["C1CC", *DRUGS]])
+    arguments = ["--on-invalid", "drop", "-o"]
+    assert run(*arguments, f"whole_{out}")[0] == 0
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_after(patch, 2)
+        code, _, err = run(*arguments, out)
+    assert code == 130
+    assert "Interrupted after row 6" in err
+    assert not Path(out).exists()
+    with Path(f"{out}.partial").open("ab") as partial:
+        partial.write(b"half a row, torn by a kill")
+    with pytest.MonkeyPatch.context() as patch:
+        calls = interrupt_after(patch, 99)
+        code, _, err = run(*arguments, out)
+    assert code == 0
+    assert "Going on after row 6" in err
+    assert "1 of 13 molecules cannot be used" in err
+    assert len(calls) == 3
+    read = gzip.open if out.endswith("gz") else open
+    with read(out) as a, read(f"whole_{out}") as b:
+        assert a.read() == b.read()
+    assert not [p.name for p in folder.iterdir() if "partial" in p.name or "progress" in p.name]
+
+
+def test_another_command_does_not_go_on_from_it(folder, run, small_blocks, monkeypatch):
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_after(patch, 2)
+        run("-o", "out.csv")
+    run("-o", "whole.csv", "--prior", "0.1")
+    code, _, err = run("-o", "out.csv", "--prior", "0.1")
+    assert code == 0
+    assert "it is replaced" in err
+    assert Path("out.csv").read_bytes() == Path("whole.csv").read_bytes()
+
+
+def test_a_changed_query_starts_over(folder, run, small_blocks):
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_after(patch, 2)
+        run("-o", "out.csv")
+    write("query.csv", "id,smiles,note", [(i, s, "changed") for i, s in enumerate(DRUGS)])
+    code, _, err = run("-o", "out.csv")
+    assert (code, len(table("out.csv"))) == (0, 12)
+    assert "it is replaced" in err
+    assert set(table("out.csv")["note"]) == {"changed"}
+
+
+def test_a_full_disk_leaves_a_job_to_go_on_with(folder, run, small_blocks):
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_after(patch, 1, lambda: OSError(28, "No space left on device"))
+        code, _, err = run("-o", "out.csv")
+    assert code == 2
+    assert "No space left" in err
+    assert not Path("out.csv").exists()
+    assert "Going on after row 3" in run("-o", "out.csv")[2]
+
+
+@pytest.mark.slow
+def test_a_killed_prediction_goes_on(folder, model):
+    molecules = [(f"{s}.{'C' * (i % 40 + 1)}",) for i in range(1500) for s in DRUGS]
+    write("query.csv", "smiles", molecules)
+    command = [sys.executable, "-c", "from molmeta.cli import main; raise SystemExit(main())", "predict"]
+    command += ["--support", "support.csv", "--query", "query.csv", "--model", str(model), "-o", "out.csv"]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL) as job:
+        while not Path("out.csv.progress").exists() and job.poll() is None:
+            time.sleep(0.01)
+        job.send_signal(signal.SIGKILL)
+    assert Path("out.csv.partial").exists()
+    again = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    assert "Going on after row" in again.stderr
+    assert table("out.csv")["smiles"].tolist() == [row[0] for row in molecules]
+    assert table("out.csv")["active_molmeta_probability"].ne("").all()
