@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import json
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.model_selection import train_test_split
+
+from molmeta.core.task import Split, Task, TaskKind
+from molmeta.domains.molecules.featurise import featurise
+from molmeta.domains.molecules.fsmol import FSMol, FSMolConfig, _is_regression_task, fsmol_draw, heldout_tasks
+from molmeta.domains.molecules.fsmol_files import FSMolRows, read_task_file, write_folder
+from molmeta.errors import DataError, SupportError
+from tests.bundles import DRUGS
+
+SMILES = [*DRUGS[:5], "C1CC", *DRUGS[5:]]  # the sixth is refused
+HELDOUT, EXCLUDED = heldout_tasks().heldout[0], heldout_tasks().excluded[0]
+
+
+def rows(values: list[float] | None = None, percent: bool = False) -> FSMolRows:
+    n = len(SMILES)
+    raw = np.array(values or [10.0 ** (i % 5 + 1) for i in range(n)])
+    log = np.full(n, np.nan) if percent else 9 - np.log10(np.where(raw > 0, raw, 1))
+    return FSMolRows(SMILES, np.arange(n) % 2 * 1.0, raw, log, ["="] * (n - 1) + [">"])
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    train = {"CHEMBL1": rows(), "CHEMBL2": rows(percent=True), HELDOUT: rows(), EXCLUDED: rows()}
+    write_folder(tmp_path / "fs-mol", {"train": train, "valid": {"CHEMBL3": rows()}})
+    return tmp_path / "fs-mol"
+
+
+def source(folder: Path, **settings: object) -> FSMol:
+    return FSMol(FSMolConfig(root=str(folder), **settings), workers=1)  # type: ignore[arg-type]
+
+
+def names(tasks: object) -> list[str]:
+    return [task.name for task in tasks]  # type: ignore[attr-defined]
+
+
+def test_each_fold_has_its_tasks_and_held_out_tasks_leave_train(folder: Path) -> None:
+    made = source(folder)
+    assert names(made.tasks(Split.TRAIN)) == ["CHEMBL1", "CHEMBL2"]
+    assert names(made.tasks(Split.HELDOUT)) == [HELDOUT]
+    assert names(made.tasks(Split.VALID)) == ["CHEMBL3"]
+    assert names(made.tasks(Split.TEST)) == []
+
+
+def test_without_holding_out_every_train_task_trains(folder: Path) -> None:
+    made = source(folder, hold_out=False)
+    assert set(names(made.tasks(Split.TRAIN))) == {"CHEMBL1", "CHEMBL2", HELDOUT, EXCLUDED}
+    assert names(made.tasks(Split.HELDOUT)) == []
+
+
+@pytest.mark.parametrize("kind", [TaskKind.BINARY, TaskKind.REGRESSION])
+def test_a_refused_molecule_is_left_out_and_every_other_row_keeps_its_label(kind: TaskKind, folder: Path) -> None:
+    made, written = source(folder), rows()
+    task = made.tasks(Split.VALID, kind)[0]
+    kept = [i for i, text in enumerate(SMILES) if text != "C1CC"]
+    text_of = {row: text for text, row in made.store.row_of.items()}
+    assert [text_of[row] for row in task.rows.tolist()] == [SMILES[i] for i in kept]
+    expected = written.labels if kind is TaskKind.BINARY else written.log_values
+    assert task.labels.tolist() == [expected[i] for i in kept]
+    assert task.columns["value"].tolist() == [written.values[i] for i in kept]
+    assert task.columns["relation"].tolist() == [written.relations[i] for i in kept]
+    assert (task.kind, task.num_classes) == (kind, 2 if kind is TaskKind.BINARY else 0)
+
+
+def test_gathering_a_task_s_rows_equals_featurising_its_molecules(folder: Path) -> None:
+    made = source(folder)
+    batch = made.gather(made.tasks(Split.VALID)[0].rows[::-1])
+    alone = featurise([text for text in SMILES if text != "C1CC"][::-1]).arrays
+    np.testing.assert_array_equal(batch.atoms.numpy(), alone.atoms)
+    np.testing.assert_array_equal(batch.bins.numpy(), alone.bins)
+
+
+def test_percent_assays_are_no_regression_tasks_and_there_are_no_multiclass_ones(folder: Path) -> None:
+    made = source(folder)
+    assert names(made.tasks(Split.TRAIN, TaskKind.REGRESSION)) == ["CHEMBL1"]
+    assert list(made.tasks(Split.TRAIN, TaskKind.MULTICLASS)) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "kept"),
+    [
+        ([50.0] * 13, False),  # all in [0, 100]: taken for percentages
+        ([50.0] * 12 + [101.0], True),
+        ([500.0] * 12 + [0.0], False),
+        ([500.0] * 12 + [-1.0], False),
+        ([500.0] * 12 + [float("inf")], False),
+        ([500.0] * 12 + [float("nan")], False),
+    ],
+)
+def test_adkf_ift_s_rule_looks_at_the_raw_values(values: list[float], kept: bool) -> None:
+    assert _is_regression_task(rows(values), "adkf") is kept
+
+
+def test_a_folder_without_folds_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=rf"no train, valid or test folder in {tmp_path}\. Set MOLMETA_DATA"):
+        source(tmp_path)
+
+
+def test_a_binary_draw_is_stratified_and_leaves_every_other_row_to_the_query(folder: Path) -> None:
+    made = source(folder)
+    task = made.tasks(Split.VALID)[0]
+    for seed in range(5):
+        support, query = made.draw(task, 4, seed)
+        assert sorted([*support, *query]) == list(range(len(task)))
+        assert task.labels[support].tolist().count(1) == 2
+    values = made.tasks(Split.VALID, TaskKind.REGRESSION)[0]
+    support, query = made.draw(values, 4, 0)
+    assert len(support) == 4
+    assert sorted([*support, *query]) == list(range(len(values)))
+
+
+def test_a_draw_equals_scikit_learn_s_on_actives_first() -> None:
+    labels = np.random.default_rng(0).integers(2, size=60)
+    task = Task("t", np.arange(60), labels, TaskKind.BINARY, 2)
+    ordered = np.concatenate([np.flatnonzero(labels), np.flatnonzero(labels == 0)])
+    for seed in range(5):
+        support, query = train_test_split(
+            ordered, train_size=16, test_size=44, random_state=seed, stratify=1 - labels[ordered]
+        )
+        found = fsmol_draw(task, 16, seed)
+        assert [p.tolist() for p in found] == [support.tolist(), query.tolist()]
+
+
+@pytest.mark.parametrize(
+    ("labels", "n", "message"),
+    [
+        ([0, 1] * 4, 7, "leaves fewer than 2"),
+        ([0] * 9 + [1], 4, "no stratified support of 4"),
+        ([0, 1] * 4, 1, "no str"),
+    ],
+)
+def test_what_fs_mol_s_sampler_refuses_is_refused_with_the_task_s_name(labels: list[int], n: int, message: str) -> None:
+    task = Task("CHEMBL7", np.arange(len(labels)), np.array(labels), TaskKind.BINARY, 2)
+    with pytest.raises(SupportError, match=f"task CHEMBL7 has .*{message}"):
+        fsmol_draw(task, n, 0)
+
+
+def digest(draw: tuple[np.ndarray, np.ndarray]) -> str:
+    text = "|".join(",".join(map(str, positions.tolist())) for positions in draw)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@pytest.mark.data
+def test_every_draw_on_valid_is_the_one_that_fs_mol_s_own_sampler_made(fsmol: Path) -> None:
+    golden = json.loads((fsmol / "golden_splits_valid.json").read_text())
+    checked = Counter[bool]()
+    for name, sizes in golden.items():
+        read = read_task_file(fsmol / "valid" / f"{name}.jsonl.gz")
+        task = Task(name, np.arange(len(read)), read.labels.astype(np.int64), TaskKind.BINARY, 2)
+        for size, expected in sizes.items():
+            for seed, wanted in enumerate(expected):
+                try:
+                    found = digest(fsmol_draw(task, int(size), seed))
+                except SupportError:
+                    found = None
+                assert found == wanted, f"{name}, support {size}, seed {seed}"
+                checked[wanted is None] += 1
+    assert len(golden) == 39
+    assert checked[False] > 1000
+    assert checked[True] > 0
+
+
+@pytest.mark.data
+def test_23_valid_tasks_are_regression_tasks_as_adkf_ift_counts_them(fsmol: Path) -> None:
+    files = sorted((fsmol / "valid").glob("*.jsonl.gz"))
+    assert len(files) == 39
+    assert sum(_is_regression_task(read_task_file(f), "adkf") for f in files) == 23
+
+
+@pytest.fixture(scope="module")
+def structures(fsmol: Path) -> dict[str, set[str]]:
+    """The SMILES of every train task."""
+    found = {}
+    for path in (fsmol / "train").glob("*.jsonl.gz"):
+        lines = gzip.decompress(path.read_bytes()).decode().splitlines()
+        found[path.name.removesuffix(".jsonl.gz")] = {json.loads(line)["SMILES"] for line in lines}
+    return found
+
+
+@pytest.mark.data
+def test_held_out_tasks_are_150_or_more_and_share_less_than_a_third_of_their_molecules_with_any_training_task(
+    structures: dict[str, set[str]],
+) -> None:
+    held = heldout_tasks()
+    assert len(held.heldout) >= 150
+    assert set(held.heldout) | set(held.excluded) <= set(structures)
+    assert not set(held.heldout) & set(held.excluded)
+    training = set(structures) - set(held.heldout) - set(held.excluded)
+    tasks_of = defaultdict(set)
+    for name in training:
+        for text in structures[name]:
+            tasks_of[text].add(name)
+    for name in held.heldout:
+        shared = Counter(other for text in structures[name] for other in tasks_of.get(text, ()))
+        for other, count in shared.items():
+            assert 3 * count < min(len(structures[name]), len(structures[other])), f"{name} and {other}"
+
+
+@pytest.mark.data
+def test_held_out_tasks_share_no_target_with_a_training_task(fsmol: Path) -> None:
+    held = heldout_tasks()
+    with gzip.open(fsmol / "targets" / "target_info.csv.gz", "rt") as lines:
+        target = {row["chembl_id"]: row["target_id"] for row in csv.DictReader(lines)}
+    files = {path.name.removesuffix(".jsonl.gz") for path in (fsmol / "train").glob("*.jsonl.gz")}
+    training = {target[name] for name in files - set(held.heldout) - set(held.excluded) if name in target}
+    assert len(training) > 500
+    assert not {target[name] for name in held.heldout if name in target} & training
