@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Data sets: list, fetch, prepare, check.")
+app = typer.Typer(no_args_is_help=True, help="Data sets: list, fetch, prepare, check, convert your own.")
 Name = Annotated[str, typer.Argument(help="A data set's name; see molmeta data list.")]
 
 
@@ -43,12 +44,14 @@ def fetch(
             elif not outcome.verified:
                 unverified.append(outcome.file.path)
     if unverified:
-        console.print(f"{len(unverified)} files have no recorded checksum and are not verified: {', '.join(unverified)}")
+        console.print(
+            f"{len(unverified)} files have no recorded checksum and are not verified: {', '.join(unverified)}"
+        )
     for line in failed[:10]:
         console.print(line)
     if failed:
         console.print(
-            f"{len(failed)} of {len(chosen.list_files())} files did not arrive. Run the same command to try those again."
+            f"{len(failed)} of {len(chosen.list_files())} files did not arrive. The same command tries those again."
         )
         raise typer.Exit(1)
     console.print(f"{chosen.name} is in {data_dir() / chosen.name}. Next: molmeta data prepare {chosen.name}")
@@ -85,3 +88,38 @@ def check(name: Name) -> None:
     )
     if found.different or found.missing:
         raise typer.Exit(1)
+
+
+@app.command()
+def convert(
+    table: Annotated[str, typer.Argument(help="Your assays: CSV, TSV, SDF or Parquet, wide or long.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")],
+    smiles_column: Annotated[str | None, typer.Option(help="Column of structures.")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="Column of labels; repeat for several.")] = None,
+    assay_column: Annotated[str | None, typer.Option(help="Column that names the assay (long tables).")] = None,
+    positive: Annotated[str | None, typer.Option(help="The label that means active.")] = None,
+    threshold: Annotated[float | None, typer.Option(help="Cut numbers into classes here; needs --active.")] = None,
+    active: Annotated[str | None, typer.Option(help="The active side: above or below.")] = None,
+    valid: Annotated[float, typer.Option(help="Share of the assays kept to choose models.")] = 0.2,
+    test: Annotated[float, typer.Option(help="Share of the assays kept aside.")] = 0.0,
+    force: Annotated[bool, typer.Option(help="Replace a folder of this form.")] = False,
+) -> None:
+    """Turn your own assays into a folder to train and evaluate on."""
+    from molmeta.cli.show import console
+    from molmeta.domains.molecules.convert import convert as convert_table
+    from molmeta.domains.molecules.labels import LabelRule
+
+    kind: Any = {"positive": positive, "threshold": threshold, "active": active}
+    folds = convert_table(
+        table,
+        out,
+        smiles_column=smiles_column,
+        labels=label,
+        assay_column=assay_column,
+        rule=LabelRule(**kind),
+        shares=(1 - valid - test, valid, test),
+        force=force,
+    )
+    for fold, assays in folds.items():
+        console.print(f"{fold}: {len(assays)} assays, {sum(map(len, assays))} labelled molecules")
+    console.print(f"Wrote {out}. Next: molmeta train --set source.root={out} --set source.hold_out=false -o my-run")

@@ -8,6 +8,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from molmeta.errors import InputError
 from molmeta.evaluation.fewshot import Score
 
@@ -40,7 +42,7 @@ def write_csv(path: Path, scores: Sequence[Score]) -> None:
     writer.writerow([*_KEYS, *names])
     for s in scores:
         values = [s.values.get(name, float("nan")) for name in names]
-        writer.writerow([s.task, s.support_size, s.seed, *("" if v != v else repr(v) for v in values)])
+        writer.writerow([s.task, s.support_size, s.seed, *("" if np.isnan(v) else repr(v) for v in values)])
     write_whole(path, text.getvalue().encode())
 
 

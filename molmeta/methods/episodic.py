@@ -74,7 +74,8 @@ class EmbeddingLearner(Learner):
         mask = layout.query_mask
         if batch.kind.is_classification:
             logits = _masked_logits(output, batch.num_classes)
-            labels = batch.labels[layout.query]
+            # Padding gets class 0, which every episode has: an absent class's loss is infinite, even when masked.
+            labels = batch.labels[layout.query] * mask
             loss = F.cross_entropy(logits.transpose(1, 2), labels, reduction="none")
             correct = (logits.argmax(-1) == labels) & mask
             logs = {"accuracy": float(correct.sum() / mask.sum())}

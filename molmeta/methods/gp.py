@@ -44,7 +44,7 @@ class Kernel(nn.Module):
 
     def forward(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
         """``[t, i, j]`` of rows ``[t, i, d]`` and ``[t, j, d]``."""
-        parts = zip(torch.split(left, self.views, -1), torch.split(right, self.views, -1), strict=True)
+        parts = zip(torch.split(left, list(self.views), -1), torch.split(right, list(self.views), -1), strict=True)
         total = left.new_zeros(())
         for v, (a, b) in enumerate(parts):
             cosine = F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).mT

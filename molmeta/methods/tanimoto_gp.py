@@ -88,7 +88,8 @@ def tanimoto(left: FloatArray, right: FloatArray) -> FloatArray:
     shared = _unary(left, right) @ _unary(right, left).T
     overlap: FloatArray = np.asarray(shared.todense(), dtype=np.float64)
     union = left.sum(1)[:, None] + right.sum(1)[None] - overlap
-    return overlap / np.maximum(union, 1e-12)
+    similarity: FloatArray = overlap / np.maximum(union, 1e-12)
+    return similarity
 
 
 def _unary(counts: FloatArray, other: FloatArray) -> csr_matrix:

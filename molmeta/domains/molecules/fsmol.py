@@ -23,7 +23,7 @@ from molmeta.core.task import FloatArray, IntArray, Split, Task, TaskKind
 from molmeta.domains.molecules.fsmol_files import FSMolRows, read_task_file
 from molmeta.domains.molecules.inputs import MoleculeBatch
 from molmeta.domains.molecules.store import MoleculeStore, Progress, open_or_build
-from molmeta.errors import DataError, SupportError
+from molmeta.errors import DataError, InputError, SupportError
 from molmeta.paths import cache_dir, data_dir, datasets_dir
 
 RegressionRule = Literal["log", "adkf"]
@@ -34,6 +34,7 @@ class FSMolConfig:
     root: str = ""  # the folder with train/ valid/ test/; empty: fs-mol under MOLMETA_DATA
     hold_out: bool = True  # take datasets/fsmol/heldout.json's tasks out of train
     regression: RegressionRule = "log"  # which tasks count as regression tasks
+    on_invalid: Literal["raise", "drop"] = "raise"  # molecules that cannot be used
 
 
 class FSMol:
@@ -46,6 +47,7 @@ class FSMol:
 
     Raises:
         DataError: the folder has none of the folds.
+        InputError: molecules cannot be used; all rows are listed.
     """
 
     Config = FSMolConfig
@@ -69,6 +71,8 @@ class FSMol:
         }
         every = [text for fold in self._rows.values() for rows in fold.values() for text in rows.smiles]
         self.store: MoleculeStore = open_or_build(every, cache_dir(), workers, progress)
+        if self.store.reasons and self.config.on_invalid == "raise":
+            raise self._refused()
         self._cached_tasks = lru_cache(maxsize=None)(self._tasks)
 
     def tasks(self, split: Split, kind: TaskKind = TaskKind.BINARY) -> Sequence[Task]:
@@ -85,6 +89,20 @@ class FSMol:
         if task.kind.is_classification:
             return fsmol_draw(task, n_support, seed)
         return uniform(task.labels, n_support, len(task), keyed_rng(seed, f"draw {task.name}", n_support))
+
+    def _refused(self) -> InputError:
+        every = [
+            (f"{fold}/{name}", i, text)
+            for fold, tasks in self._rows.items()
+            for name, rows in tasks.items()
+            for i, text in enumerate(rows.smiles, start=1)
+        ]
+        bad = [(where, i, text) for where, i, text in every if text in self.store.reasons]
+        lines = [f"  {where} row {i}: {text!r:.60} {self.store.reasons[text]}" for where, i, text in bad[:20]]
+        more = [f"  ... and {len(bad) - 20} more"] if len(bad) > 20 else []
+        way_out = "  Fix these rows, or leave them out with --set source.on_invalid=drop"
+        head = f"{len(bad)} of {len(every)} rows in {self.root} cannot be used."
+        return InputError("\n".join([head, *lines, *more, way_out]))
 
     def _tasks(self, split: Split, kind: TaskKind) -> list[Task]:
         fold = self._rows.get("train" if split is Split.HELDOUT else split.value, {})
