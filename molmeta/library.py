@@ -82,10 +82,10 @@ class PredictRequest:
         if self.support == STDIN and self.query == STDIN:
             raise ConfigError("support and query cannot both be standard input (-); give one of them as a file")
         if self.out is None and self.on_invalid == "drop":
-            raise ConfigError("--on-invalid drop writes what it leaves out beside the output: name the output with --out")
+            raise ConfigError("--on-invalid drop writes what it leaves out beside the output: name one with --out")
         if self.out is not None:
-            separator_of(self.out)
             check_writable(self.out, self.force)
+            separator_of(self.out)
             if self.on_invalid == "drop":
                 check_writable(dropped_path(self.out), self.force)
 

@@ -13,6 +13,7 @@ from molmeta.cli.data import app as data_app
 from molmeta.cli.demo import demo
 from molmeta.cli.doctor import doctor
 from molmeta.cli.evaluate import evaluate
+from molmeta.cli.export import export
 from molmeta.cli.predict import predict
 from molmeta.cli.train import train
 from molmeta.errors import MolmetaError
@@ -26,7 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Few-shot molecular property prediction: learn a new assay from a few labelled molecules.",
 )
-for verb in (predict, demo, train, evaluate, doctor):
+for verb in (predict, demo, train, evaluate, export, doctor):
     app.command()(verb)
 app.add_typer(data_app, name="data")
 
@@ -59,16 +60,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         app(args=None if arguments is None else list(arguments), prog_name="molmeta")
     except SystemExit as end:
+        if interrupt := _interrupt_behind(end):
+            print(f"\n{str(interrupt) or 'Interrupted; run the same command again.'}", file=sys.stderr)
+            return INTERRUPTED
         return end.code if isinstance(end.code, int) else int(end.code is not None)
-    except KeyboardInterrupt as interrupt:
-        print(f"\n{interrupt or 'Interrupted; the same command starts again.'}", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:  # the reader of our output (head, less) has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except (MolmetaError, OSError) as error:
         if os.environ.get("MOLMETA_DEBUG", "0") != "0":
             raise
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _interrupt_behind(error: BaseException | None) -> KeyboardInterrupt | None:
+    """The Ctrl-C that made typer exit, if one did: it says what remains."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error

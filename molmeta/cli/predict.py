@@ -79,6 +79,8 @@ def summary(counts: Mapping[str, int], out: Path | None) -> list[str]:
     if counts["dropped"] and out is not None:
         lines.append(f"Wrote the rows left out to {dropped_path(out)}.")
     if out is not None:
-        lines.append(f"Wrote {counts['rows'] - counts['dropped']:,} rows to {out}. Next: sort them by ..._probability "
-                     "or ..._prediction, and measure the best")
+        lines.append(
+            f"Wrote {counts['rows'] - counts['dropped']:,} rows to {out}. Next: sort them by ..._probability "
+            "or ..._prediction, and measure the best"
+        )
     return lines

@@ -16,11 +16,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from rdkit import Chem
-from tests.bundles import DRUGS, tiny_bundle
 
 from molmeta import library
 from molmeta.cli import main
 from molmeta.estimators import FewShotClassifier, FewShotRegressor
+from tests.bundles import DRUGS, tiny_bundle
 
 LABELS = [0, 1] * 6
 
@@ -101,7 +101,7 @@ def test_several_assays_of_every_kind_are_predicted_at_once(folder, run, model):
     np.testing.assert_allclose(got["pic50_molmeta_prediction"].astype(float), mean, rtol=1e-4)
     np.testing.assert_allclose(got["pic50_molmeta_deviation"].astype(float), deviation, rtol=1e-4)
     shares = got[[f"colour_molmeta_probability_{c}" for c in ("red", "green", "blue")]].astype(float)
-    np.testing.assert_allclose(shares.sum(1), 1, atol=1e-4)
+    np.testing.assert_allclose(shares.sum(axis=1), 1, atol=1e-4)
     # One at a time is the same as all at once.
     run("--label", "herg", "-o", "herg.csv")
     assert table("herg.csv")["herg_molmeta_probability"].tolist() == got["herg_molmeta_probability"].tolist()
@@ -131,9 +131,8 @@ def test_a_bad_query_row_stays_with_its_reason(folder, run):
     got = table("out.csv")
     assert code == 0
     assert got["active_molmeta_probability"].ne("").tolist() == [True, False, False, True]
-    assert got["molmeta_reason"].tolist() == ["", "ring opened but never closed", "no structure given", ""] or (
-        "ring" in got["molmeta_reason"][1]
-    )
+    assert "ring" in got["molmeta_reason"][1]
+    assert got["molmeta_reason"][2] == "no structure given"
     assert got["molmeta_flags"][3] == "2 fragments"
     assert "2 of 4 molecules cannot be used: their prediction is blank" in err
 
@@ -147,7 +146,7 @@ def test_an_all_invalid_query_keeps_its_rows(folder, run):
 
 
 def test_raise_lists_every_bad_row_before_any_work(folder, run):
-    write("query.csv", "smiles", [("CCO",), ("C1CC",), ("CN(C)(C)(C)(C)C",), ("",)])
+    write("query.csv", "smiles,id", [("CCO", 1), ("C1CC", 2), ("CN(C)(C)(C)(C)C", 3), ("", 4)])
     code, _, err = run("-o", "out.csv", "--on-invalid", "raise")
     assert code == 2
     assert "InputError: 2 of 4 molecules in query.csv" in err
@@ -325,7 +324,9 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr(library, "BLOCK_ROWS", 3)
 
 
-def interrupt_after(monkeypatch, blocks: int, error: type[BaseException] = KeyboardInterrupt) -> list[int]:
+def interrupt_after(
+    monkeypatch, blocks: int, error: type[BaseException] | BaseException = KeyboardInterrupt
+) -> list[int]:
     """Let ``predict_molecules`` fail after some blocks; returns how often it was called."""
     calls: list[int] = []
     real = library.predict_molecules
@@ -390,7 +391,7 @@ def test_a_changed_query_starts_over(folder, run, small_blocks):
 
 def test_a_full_disk_leaves_a_job_to_go_on_with(folder, run, small_blocks):
     with pytest.MonkeyPatch.context() as patch:
-        interrupt_after(patch, 1, lambda: OSError(28, "No space left on device"))
+        interrupt_after(patch, 1, OSError(28, "No space left on device"))
         code, _, err = run("-o", "out.csv")
     assert code == 2
     assert "No space left" in err
