@@ -42,7 +42,7 @@ def predict(
     from molmeta.domains.molecules.labels import LabelRule
     from molmeta.library import PredictRequest, predict_library
 
-    columns = [*(smiles_column or [None])]
+    columns: list[str | None] = [*(smiles_column or [None])]
     rule: Any = {"kind": kind, "positive": positive, "threshold": threshold, "active": active}
     request = PredictRequest(
         support=support,

@@ -324,9 +324,7 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr(library, "BLOCK_ROWS", 3)
 
 
-def interrupt_after(
-    monkeypatch, blocks: int, error: type[BaseException] | BaseException = KeyboardInterrupt
-) -> list[int]:
+def interrupt_after(monkeypatch, blocks: int, error: BaseException | None = None) -> list[int]:
     """Let ``predict_molecules`` fail after some blocks; returns how often it was called."""
     calls: list[int] = []
     real = library.predict_molecules
@@ -334,7 +332,7 @@ def interrupt_after(
     def limited(models, molecules):
         calls.append(len(molecules))
         if len(calls) > blocks:
-            raise error
+            raise error or KeyboardInterrupt
         return real(models, molecules)
 
     monkeypatch.setattr(library, "predict_molecules", limited)
