@@ -93,12 +93,13 @@ def _evaluation_mode(model: Model) -> Iterator[None]:
     if not isinstance(model, nn.Module):
         yield
         return
-    was_training = model.training
+    was_training = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         yield
     finally:
-        model.train(was_training)
+        for module, training in was_training:
+            module.training = training
 
 
 def _evaluate_task(

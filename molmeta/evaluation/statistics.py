@@ -74,8 +74,13 @@ class Comparison:
 
 
 def compare(left: Mapping[str, float], right: Mapping[str, float], *, resamples: int = 10_000) -> Comparison:
-    """Compare two methods task by task (from :func:`per_task`): percentile bootstrap over tasks, seed 0."""
+    """Compare two methods task by task (from :func:`per_task`): percentile bootstrap over tasks, seed 0.
+
+    Without a task that both have, every number is NaN.
+    """
     shared = sorted(set(left) & set(right))
+    if not shared:
+        return Comparison(float("nan"), float("nan"), float("nan"), 0, 0)
     gaps: FloatArray = np.array([left[t] - right[t] for t in shared])
     draws = keyed_rng(0, "bootstrap").integers(len(gaps), size=(resamples, len(gaps)))
     low, high = np.percentile(gaps[draws].mean(1), [2.5, 97.5])

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import average_precision_score
+from torch import nn
+
+from molmeta.core.episode import Episode, collate
+from molmeta.core.learner import Learner, Prediction
+from molmeta.core.sampling import Draw
+from molmeta.core.task import Inputs, Split, Task, TaskKind
+from molmeta.errors import SupportError
+from molmeta.evaluation import fewshot
+from molmeta.evaluation.fewshot import default_draw, evaluate, predict_draws
+from molmeta.methods.gp import GaussianProcess
+from molmeta.methods.maml import MAML, MAMLConfig
+from molmeta.methods.protonet import ProtoNet
+from tests.toy import Net, Source
+
+
+class CountingNet(Net):
+    """Counts the rows that it embeds."""
+
+    rows = 0
+
+    def forward(self, inputs: Inputs) -> torch.Tensor:
+        self.rows += len(inputs)
+        return super().forward(inputs)
+
+
+def learner(method: type[Learner]) -> tuple[Learner, CountingNet]:
+    torch.manual_seed(0)
+    net = CountingNet()
+    return (MAML(net, MAMLConfig(inner_steps=1)) if method is MAML else method(net)), net  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("method", [ProtoNet, GaussianProcess])
+def test_a_protocol_of_many_draws_encodes_each_molecule_once(method: type[Learner]) -> None:
+    model, net = learner(method)
+    source = Source()
+    tasks = source.tasks(Split.VALID)
+    scores = evaluate(model, source, tasks, sizes=(4, 8, 16), seeds=range(10))
+    assert len(scores) == len(tasks) * 30
+    assert net.rows == source.gathered == sum(len(task) for task in tasks)
+
+
+def test_what_adapts_the_network_itself_is_given_inputs_and_gathers_each_once() -> None:
+    model, _ = learner(MAML)
+    source = Source()
+    tasks = source.tasks(Split.VALID)[:2]
+    assert len(evaluate(model, source, tasks, sizes=(4,), seeds=range(2))) == 4
+    assert source.gathered == sum(len(task) for task in tasks)
+
+
+@pytest.mark.parametrize("method", [ProtoNet, GaussianProcess, MAML])
+@pytest.mark.parametrize("kind", [TaskKind.BINARY, TaskKind.MULTICLASS])
+def test_draws_predicted_together_equal_each_adapted_alone(
+    method: type[Learner], kind: TaskKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, _ = learner(method)
+    model.eval()
+    source = Source()
+    task = source.tasks(Split.VALID, kind)[0]
+    drawn = [Episode(task, *default_draw(task, size, seed)) for size in (6, 9) for seed in range(3)]
+    expected = []
+    for episode in drawn:
+        ((support, query),) = collate(source, [episode]).episodes()
+        with torch.no_grad():
+            expected.append(model.adapt(support).predict(query.inputs).probabilities)
+    for rows_at_once in (1, 90, 10_000):
+        monkeypatch.setattr(fewshot, "_DRAW_ROWS", rows_at_once)
+        monkeypatch.setattr(fewshot, "_ENCODE_ROWS", max(7, rows_at_once))
+        found = [p.probabilities for p in predict_draws(model, source, drawn)]
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_scores_stand_by_task_size_and_seed_and_equal_a_loop() -> None:
+    model, _ = learner(ProtoNet)
+    model.eval()
+    source = Source()
+    tasks = source.tasks(Split.VALID)[:2]
+    scores = evaluate(model, source, tasks, sizes=(4, 8), seeds=(3, 5))
+    assert [(s.task, s.support_size, s.seed) for s in scores] == [
+        (task.name, size, seed) for task in tasks for size in (4, 8) for seed in (3, 5)
+    ]
+    task = tasks[1]
+    support, query = default_draw(task, 8, 5)
+    ((examples, asked),) = collate(source, [Episode(task, support, query)]).episodes()
+    with torch.no_grad():
+        ranked = model.adapt(examples).predict(asked.inputs).scores()
+    truth = task.labels[query]
+    expected = average_precision_score(truth, ranked) - truth.mean()
+    assert scores[-1].values["delta_auprc"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_refused_draw_is_left_out_and_the_rest_is_scored() -> None:
+    def draw(task: Task, size: int, seed: int) -> Draw:
+        if seed == 1 or task.name.endswith("0"):
+            raise SupportError("no")
+        return default_draw(task, size, seed)
+
+    model, _ = learner(ProtoNet)
+    source, seen = Source(), []
+    tasks = source.tasks(Split.VALID)[:2]
+    scores = evaluate(model, source, tasks, sizes=(4,), seeds=range(3), draw=draw, progress=seen.append)
+    assert [(s.task, s.seed) for s in scores] == [(tasks[1].name, 0), (tasks[1].name, 2)]
+    assert seen == tasks
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_every_module_s_mode_is_left_as_it_was_found(fails: bool) -> None:
+    model, net = learner(ProtoNet)
+    model.train()
+    next(m for m in net.modules() if isinstance(m, nn.Dropout)).eval()
+    modes = [module.training for module in model.modules()]
+    seen = []
+
+    def progress(task: Task) -> None:
+        seen.append(model.training)
+        if fails:
+            raise RuntimeError("stop")
+
+    source = Source()
+    try:
+        evaluate(model, source, source.tasks(Split.VALID)[:1], sizes=(4,), seeds=range(1), progress=progress)
+    except RuntimeError:
+        assert fails
+    assert seen == [False]
+    assert [module.training for module in model.modules()] == modes
+
+
+def test_the_default_draw_is_keyed_by_task_size_and_seed() -> None:
+    tasks = Source().tasks(Split.VALID)
+    draws = [default_draw(t, size, seed) for t in tasks[:2] for size in (8, 9) for seed in (0, 1)]
+    assert len({tuple(support) for support, _ in draws}) == len(draws)
+    again = default_draw(tasks[1], 9, 1)
+    assert [p.tolist() for p in again] == [p.tolist() for p in draws[-1]]
+    assert all(sorted([*s, *q]) == list(range(40)) for s, q in draws)
+
+
+def test_each_kind_has_its_metrics() -> None:
+    source = Source()
+    names = {}
+    for kind in TaskKind:
+        model, _ = learner(GaussianProcess)
+        (found,) = evaluate(model, source, source.tasks(Split.VALID, kind)[:1], sizes=(9,), seeds=range(1))
+        names[kind] = set(found.values)
+    assert names[TaskKind.BINARY] == {"accuracy", "nll", "delta_auprc", "roc_auc", "brier"}
+    assert names[TaskKind.MULTICLASS] == {"accuracy", "nll"}
+    assert names[TaskKind.REGRESSION] == {"r2", "rmse", "spearman"}
+
+
+def test_a_query_of_one_class_is_scored_as_undefined() -> None:
+    task = Task("t", np.arange(4), np.array([0, 1, 1, 1]), TaskKind.BINARY, 2)
+    said = Prediction(probabilities=torch.tensor([[0.5, 0.5], [0.2, 0.8]]))
+    found = fewshot.score(Episode(task, np.array([0, 1]), np.array([2, 3])), said)
+    assert np.isnan([found["delta_auprc"], found["roc_auc"]]).all()
+    assert found["accuracy"] == 0.5
