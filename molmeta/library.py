@@ -79,6 +79,8 @@ class PredictRequest:
     def __post_init__(self) -> None:
         if self.on_invalid not in (None, "raise", "keep", "drop"):
             raise ConfigError(f'--on-invalid is raise, keep or drop, not "{self.on_invalid}"')
+        if not self.support.strip() or not self.query.strip():
+            raise ConfigError("--support or --query is empty. Give each a file (the query may be one SMILES)")
         if self.support == STDIN and self.query == STDIN:
             raise ConfigError("support and query cannot both be standard input (-); give one of them as a file")
         if self.out is None and self.on_invalid == "drop":

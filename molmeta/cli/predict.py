@@ -42,15 +42,17 @@ def predict(
     from molmeta.domains.molecules.labels import LabelRule
     from molmeta.library import PredictRequest, predict_library
 
-    columns: list[str | None] = [*(smiles_column or [None])]
+    columns = smiles_column or []
+    if len(columns) > 2:
+        raise typer.BadParameter("--smiles-column is given once, or twice: for the support, then for the query")
     rule: Any = {"kind": kind, "positive": positive, "threshold": threshold, "active": active}
     request = PredictRequest(
         support=support,
         query=query,
         out=out,
         model=model,
-        smiles_column=columns[0],
-        query_smiles_column=columns[-1],
+        smiles_column=columns[0] if columns else None,
+        query_smiles_column=columns[-1] if columns else None,
         labels=label,
         assay_column=assay_column,
         rule=LabelRule(**rule),

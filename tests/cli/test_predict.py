@@ -186,6 +186,23 @@ def test_one_smiles_is_a_query_and_stdout_an_output(folder, run):
     assert [row["active_molmeta_nearest"] for row in rows] == ["CC(=O)Nc1ccc(O)cc1"]
 
 
+def test_a_long_smiles_is_a_query_and_no_file(folder, run):
+    code, out, _ = run("--smiles-column", "smiles", query="C" * 400)
+    assert (code, len(out.splitlines())) == (0, 2)
+
+
+def test_a_last_row_of_nothing_is_a_row(folder, run):
+    Path("query.csv").write_text('smiles\nCCO\n""\n\n')
+    assert run("-o", "out.csv")[0] == 0
+    assert table("out.csv")["molmeta_reason"].tolist() == ["", "no structure given"]
+
+
+def test_each_table_may_name_its_own_smiles_column(folder, run):
+    write("query.csv", "structure,mol", [("x", "CCO")])
+    assert run("--smiles-column", "smiles", "--smiles-column", "mol", "-o", "out.csv")[0] == 0
+    assert run("--smiles-column", "smiles", "-o", "again.csv")[0] == 2
+
+
 def test_standard_input_is_a_query(folder, run, monkeypatch):
     class Standard:
         buffer = io.BytesIO(b"smiles\nCCO\nC1CC\n")
@@ -245,6 +262,9 @@ def test_a_threshold_derives_classes(folder, run):
     ("arguments", "message"),
     [
         (["--prior", "1.5"], "between 0 and 1"),
+        (["--query", " "], "is empty"),
+        (["--query", "-", "--support", "-"], "cannot both be standard input"),
+        (["--query", "no.csv"], "no.csv"),
         (["--threshold", "6.5"], "--active above"),
         (["--kind", "fuzzy"], "fuzzy"),
         (["--on-invalid", "ignore"], "raise, keep or drop"),

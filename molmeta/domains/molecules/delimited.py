@@ -117,7 +117,7 @@ def _records(text: Iterable[str], separator: str, width: int, name: str) -> Iter
     reader = csv.reader(text, delimiter=separator, strict=True)
     try:
         for cells in reader:
-            if "".join(cells).strip() or len(cells) > 1:
+            if "".join(cells).strip() or len(cells) > 1 or cells == [""]:  # [""]: a quoted nothing; []: a blank line
                 yield from blanks
                 yield cells
                 blanks, begun = [], True

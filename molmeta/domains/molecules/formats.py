@@ -185,12 +185,12 @@ codecs.register_error(_LATIN_1, _as_latin_1)
 def count_rows(given: str) -> int | None:
     """About how many rows a table has, from its first megabytes; None for standard input and what cannot be read."""
     path = Path(given)
-    if given == STDIN or not path.is_file():
-        return None
     try:
+        if given == STDIN or not path.is_file():
+            return None
         with open_source(given) as source:
             return _parquet_rows(path) if source.form is Form.PARQUET else _estimate(source)
-    except InputError:
+    except (InputError, OSError, ValueError):  # among them a SMILES that is too long for a file's name
         return None
 
 

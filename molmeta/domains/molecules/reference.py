@@ -34,7 +34,14 @@ class Reference:
 
     @classmethod
     def sample(
-        cls, training: MoleculeArrays, heldout: MoleculeArrays, *, size: int = 2000, share: float = 0.05, seed: int = 0
+        cls,
+        training: MoleculeArrays,
+        heldout: MoleculeArrays,
+        *,
+        size: int = 2000,
+        share: float = 0.05,
+        far_from_support: float = 0.25,
+        seed: int = 0,
     ) -> Self:
         """Draw ``size`` training molecules at random.
 
@@ -43,12 +50,13 @@ class Reference:
             heldout: molecules of tasks that were not trained on; ``share`` of them count as far from the training.
             size: how many are kept.
             share: see ``heldout``.
+            far_from_support: see the class.
             seed: of the draw.
         """
         rows = np.sort(keyed_rng(seed, "reference").permutation(len(training))[:size])
         molecules = Counts.of(training.take(rows))
         similarity = NearestTable(molecules).nearest(Counts.of(heldout))[1]
-        return cls(molecules, far_from_training=round(float(np.quantile(similarity, share)), 3))
+        return cls(molecules, round(float(np.quantile(similarity, share)), 3), far_from_support)
 
     @cached_property
     def _table(self) -> NearestTable:
@@ -64,6 +72,11 @@ class Reference:
         far = from_support.copy()
         far[from_support] = self.similarity(_take(queries, from_support)) < self.far_from_training
         return far
+
+    def similarities(self, support: MoleculeArrays, queries: MoleculeArrays) -> tuple[F32, F32]:
+        """``[m]`` similarity of each query to its nearest support molecule, and to its nearest in the sample."""
+        counts = Counts.of(queries)
+        return NearestTable(Counts.of(support)).nearest(counts)[1], self.similarity(counts)
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """What a model file keeps of it, beside :meth:`settings`."""

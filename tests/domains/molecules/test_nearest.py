@@ -44,6 +44,13 @@ def test_far_means_far_from_both():
     assert reference.far(queries, support).tolist() == [False, False, True]
 
 
+def test_similarities_are_to_the_support_and_to_the_sample():
+    support, queries = featurise(DRUGS[2:4]).arrays, featurise(DRUGS[:4]).arrays
+    to_support, to_training = Reference(counts(DRUGS[:2])).similarities(support, queries)
+    assert (to_support == 1).tolist() == [False, False, True, True]
+    assert (to_training == 1).tolist() == [True, True, False, False]
+
+
 def test_the_threshold_is_the_share_of_heldout_molecules():
     training, heldout = featurise(DRUGS[:8]).arrays, featurise(DRUGS).arrays
     reference = Reference.sample(training, heldout, size=8, share=0.25)
