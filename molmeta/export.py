@@ -11,6 +11,7 @@ import numpy as np
 
 from molmeta.bundle import SUFFIX, Bundle, Member
 from molmeta.core.task import Split, TaskKind
+from molmeta.domains.molecules.featurise import MoleculeArrays
 from molmeta.domains.molecules.fsmol import FSMol
 from molmeta.domains.molecules.reference import Reference
 from molmeta.errors import ModelFileError
@@ -61,14 +62,20 @@ def member_of_run(run: Path) -> Member:
     return Member(tables["method"], tables["backbone"], learner)
 
 
-def sample_reference(source: FSMol, size: int = 2000, share: float = 0.05) -> Reference:
-    """A sample of the training tasks' molecules; ``share`` of the held-out tasks' molecules count as far from it."""
+def sample_reference(source: FSMol, size: int = 2000, share: float = 0.1) -> Reference:
+    """A sample of the training tasks' molecules; ``share`` of the held-out tasks' molecules count as far from it.
 
-    def rows(split: Split) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        return np.unique(np.concatenate([task.rows for task in source.tasks(split, TaskKind.BINARY)]))
+    Where no training tasks were held out, those of ``valid`` stand in.
+    """
 
-    arrays = source.store.arrays
-    return Reference.sample(arrays.take(rows(Split.TRAIN)), arrays.take(rows(Split.HELDOUT)), size=size, share=share)
+    def molecules(*splits: Split) -> MoleculeArrays:
+        tasks = next((tasks for split in splits if (tasks := source.tasks(split, TaskKind.BINARY))), ())
+        rows = [task.rows for task in tasks] or [np.zeros(0, np.int64)]
+        return source.store.arrays.take(np.unique(np.concatenate(rows)))
+
+    return Reference.sample(
+        molecules(Split.TRAIN), molecules(Split.HELDOUT, Split.VALID, Split.TRAIN), size=size, share=share
+    )
 
 
 def card_text(bundle: Bundle) -> str:

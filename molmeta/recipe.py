@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from molmeta.core.learner import Learner
 from molmeta.core.random import seed_torch
 from molmeta.core.task import Split, Task, TaskKind, TaskSource
 from molmeta.domains import BACKBONES, SOURCES
-from molmeta.errors import ConfigError
+from molmeta.errors import ConfigError, DataError, SupportError
 from molmeta.evaluation.fewshot import DrawRule, default_draw, evaluate
 from molmeta.evaluation.statistics import summarise
 from molmeta.methods import METHODS
@@ -27,14 +28,25 @@ class ValidationConfig:
     seeds: int = 2  # draws a task and size
     heldout_tasks: int = 60  # of the held-out training tasks; their mean counts as much as valid's
 
+    def __post_init__(self) -> None:
+        if not self.support_sizes or min(self.support_sizes) < 1:
+            raise ConfigError(f"[validation].support_sizes are positive numbers, not {list(self.support_sizes)}")
+        if self.seeds < 1:
+            raise ConfigError(f"[validation].seeds is at least 1, not {self.seeds}")
+
+
+_DEFAULTS = {"method": "protonet", "backbone": "fingerprint", "source": "fsmol"}
+_CHOSEN = {"method": METHODS, "backbone": BACKBONES, "source": SOURCES}
+_OWN: dict[str, type[Any]] = {"episodes": EpisodeConfig, "training": TrainingConfig, "validation": ValidationConfig}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """The settings of one run; ``method``, ``backbone`` and ``source`` are a name and that thing's own settings."""
 
-    method: Mapping[str, Any] = field(default_factory=lambda: {"name": "protonet"})
-    backbone: Mapping[str, Any] = field(default_factory=lambda: {"name": "fingerprint"})
-    source: Mapping[str, Any] = field(default_factory=lambda: {"name": "fsmol"})
+    method: Mapping[str, Any] = field(default_factory=lambda: {"name": _DEFAULTS["method"]})
+    backbone: Mapping[str, Any] = field(default_factory=lambda: {"name": _DEFAULTS["backbone"]})
+    source: Mapping[str, Any] = field(default_factory=lambda: {"name": _DEFAULTS["source"]})
     episodes: EpisodeConfig = field(default_factory=EpisodeConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
@@ -46,20 +58,15 @@ class Recipe:
         Raises:
             ConfigError: lists all problems.
         """
-        unknown = set(tables) - set(cls.__dataclass_fields__)
-        if unknown:
-            known = ", ".join(cls.__dataclass_fields__)
-            raise ConfigError(f"unknown table {', '.join(f'[{u}]' for u in sorted(unknown))}. Known: {known}")
-        recipe = cls(
-            **{name: dict(tables[name]) for name in ("method", "backbone", "source") if name in tables},
-            episodes=from_mapping(EpisodeConfig, tables.get("episodes", {}), "[episodes]"),
-            training=from_mapping(TrainingConfig, tables.get("training", {}), "[training]"),
-            validation=from_mapping(ValidationConfig, tables.get("validation", {}), "[validation]"),
-        )
-        named(METHODS, recipe.method, "[method]")
-        named(BACKBONES, recipe.backbone, "[backbone]")
-        named(SOURCES, recipe.source, "[source]")
-        return recipe
+        problems, values = [], {}
+        for name, table in tables.items():
+            try:
+                values[name] = _settings(name, table)
+            except ConfigError as error:
+                problems.append(str(error))
+        if problems:
+            raise ConfigError("\n".join(problems))
+        return cls(**values)
 
     @classmethod
     def read(cls, path: Path) -> dict[str, Any]:
@@ -77,20 +84,35 @@ class Recipe:
 
     def tables(self) -> dict[str, Any]:
         """Every setting in effect, defaults included, as :meth:`of` reads them back."""
-        chosen = {"method": METHODS, "backbone": BACKBONES, "source": SOURCES}
         tables: dict[str, Any] = {}
-        for name, registry in chosen.items():
+        for name, registry in _CHOSEN.items():
             table = getattr(self, name)
             _, config = named(registry, table, f"[{name}]")
             tables[name] = {"name": table["name"], **to_mapping(config)}
-        for name in ("episodes", "training", "validation"):
+        for name in _OWN:
             tables[name] = to_mapping(getattr(self, name))
         return tables
 
 
+def _settings(name: str, table: Any) -> Any:
+    """The value of one table of a recipe."""
+    where = f"[{name}]"
+    known = [*_CHOSEN, *_OWN]
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
+        raise ConfigError(f"unknown table {where}. " + (f"Did you mean [{close[0]}]?" if close else f"Known: {known}"))
+    if not isinstance(table, Mapping):
+        raise ConfigError(f"{where} is a table of settings, not {table!r}")
+    if name in _OWN:
+        return from_mapping(_OWN[name], table, where)
+    chosen = {"name": _DEFAULTS[name], **table}
+    named(_CHOSEN[name], chosen, where)
+    return chosen
+
+
 def named(registry: Any, table: Mapping[str, Any], where: str) -> tuple[Any, Any]:
     """The class that a table names, and its settings: ``(cls, cls.Config(...))``."""
-    if "name" not in table:
+    if not isinstance(table.get("name"), str):
         raise ConfigError(f"{where} needs a name; known: {', '.join(sorted(registry))}")
     cls = registry.load(table["name"])
     if not hasattr(cls, "Config"):
@@ -128,7 +150,13 @@ def make_trainer(recipe: Recipe, source: TaskSource, folder: Path, device: str =
 
 
 def make_validate(recipe: Recipe, source: TaskSource) -> Validate:
-    """Score on ``valid`` and on held-out train tasks: ``score`` is the mean of both folds' means over sizes."""
+    """Score on ``valid`` and on held-out train tasks: ``score`` is the mean of both folds' means over sizes.
+
+    A support size that no task of a fold is large enough for is left out.
+
+    Raises:
+        DataError: nothing is left to score on.
+    """
     config = recipe.validation
     draw: DrawRule = getattr(source, "draw", default_draw)
     kind = TaskKind.BINARY if recipe.training.regression < 1 else TaskKind.REGRESSION
@@ -138,19 +166,33 @@ def make_validate(recipe: Recipe, source: TaskSource) -> Validate:
         "heldout": _spread(source.tasks(Split.HELDOUT, kind), config.heldout_tasks),
     }
 
+    sizes = {
+        fold: [n for n in config.support_sizes if any(_allows(draw, task, n) for task in tasks)]
+        for fold, tasks in folds.items()
+    }
+    if not any(sizes.values()):
+        raise DataError(
+            "the source has neither a valid nor a held-out task to choose a model on that is large enough for "
+            f"[validation].support_sizes = {list(config.support_sizes)}"
+        )
+
     def validate(learner: Learner) -> dict[str, float]:
         result = {}
         for fold, tasks in folds.items():
-            if not tasks:
-                continue
-            scores = evaluate(learner, source, tasks, sizes=config.support_sizes, seeds=range(config.seeds), draw=draw)
-            for size in config.support_sizes:
-                result[f"{fold}_{metric}_{size}"] = round(summarise(scores, metric, size).mean, 5)
-        if not result:
-            raise ConfigError("the source has neither valid nor held-out tasks to choose a model on")
+            found = evaluate(learner, source, tasks, sizes=sizes[fold], seeds=range(config.seeds), draw=draw)
+            for size in sizes[fold]:
+                result[f"{fold}_{metric}_{size}"] = round(summarise(found, metric, size).mean, 5)
         return {"score": sum(result.values()) / len(result), **result}
 
     return validate
+
+
+def _allows(draw: DrawRule, task: Task, size: int) -> bool:
+    try:
+        draw(task, size, 0)
+    except SupportError:
+        return False
+    return True
 
 
 def _spread(tasks: Any, wanted: int) -> list[Task]:

@@ -35,7 +35,9 @@ def evaluate(
     for line in result.lines():
         typer.echo(line)
     if seen := seen_in_training(bundle, result):
-        console.print(f"{len(seen)} of {len(result.tasks)} assays were trained on; their scores say nothing of new ones.")
+        console.print(
+            f"{len(seen)} of {len(result.tasks)} assays were trained on; their scores say nothing of new ones."
+        )
     if out is not None:
         write_csv(out, result.scores)
         console.print(f"Wrote {len(result.scores)} draws to {out}.")

@@ -15,8 +15,9 @@ class Backbone(nn.Module, ABC):
 
     Attributes:
         width: ``d``.
-        views: widths, summing to ``d``, of the parts of an embedding that stand for different views of the input; the
-            first is learned. A kernel may weigh them apart; most methods see one vector.
+        views: widths, summing to ``d``, of the parts of an embedding that stand for different views of the input. The
+            first is learned, the others are constants of the input: no gradient is taken through them. A kernel may
+            weigh them apart; most methods see one vector.
     """
 
     width: int

@@ -21,8 +21,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from molmeta.core.backbone import Backbone
-from molmeta.core.learner import Laws
-from molmeta.core.task import TaskKind
+from molmeta.core.learner import Encoding, Laws
+from molmeta.core.task import Inputs, TaskKind
 from molmeta.methods.episodic import EmbeddingLearner, HeadOutput, PaddedEpisodes
 
 
@@ -43,11 +43,11 @@ class Kernel(nn.Module):
         self.log_noise = nn.Parameter(torch.tensor(-0.7))
 
     def forward(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-        """``[t, i, j]`` of rows ``[t, i, d]`` and ``[t, j, d]``."""
+        """``[t, i, j]`` of rows ``[t, i, d]`` and ``[t, j, d]``, each view of unit length."""
         parts = zip(torch.split(left, list(self.views), -1), torch.split(right, list(self.views), -1), strict=True)
         total = left.new_zeros(())
         for v, (a, b) in enumerate(parts):
-            cosine = F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).mT
+            cosine = a @ b.mT if v == 0 else a.detach() @ b.detach().mT  # only the first view is learned
             total = total + (2 * self.log_amplitude[v] + (cosine - 1) * (-2 * self.log_length[v]).exp()).exp()
         return total
 
@@ -82,6 +82,13 @@ class GaussianProcess(EmbeddingLearner):
             nn.init.zeros_(self.prior.weight)
             nn.init.zeros_(self.prior.bias)
 
+    def encode(self, inputs: Inputs) -> Encoding:
+        """Embeddings whose views have unit length each."""
+        if isinstance(inputs, Encoding):
+            return inputs
+        views = torch.split(self.backbone(inputs), list(self.backbone.views), dim=-1)
+        return Encoding(torch.cat([F.normalize(view, dim=-1) for view in views], dim=-1))
+
     def head(self, episodes: PaddedEpisodes) -> HeadOutput:
         if not episodes.kind.is_classification:
             mean, variance = posterior(self.regression, episodes, episodes.targets)
@@ -99,8 +106,8 @@ class GaussianProcess(EmbeddingLearner):
             return zero, zero
         direction = episodes.support.new_tensor([-1.0, 1.0])
         learned = self.backbone.views[0]
-        of_support = self.prior(F.normalize(episodes.support[..., :learned], dim=-1)) * direction
-        of_query = self.prior(F.normalize(episodes.query[..., :learned], dim=-1)) * direction
+        of_support = self.prior(episodes.support[..., :learned]) * direction
+        of_query = self.prior(episodes.query[..., :learned]) * direction
         return of_support, of_query
 
 

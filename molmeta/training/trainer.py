@@ -83,7 +83,9 @@ class Trainer:
         self.validate = validate
         self.config = config
         self.folder = folder
-        self.optimizer = torch.optim.AdamW(learner.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+        self.optimizer = torch.optim.AdamW(
+            learner.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
+        )
         self.average = copy.deepcopy(learner).requires_grad_(False) if config.ema else learner
         self.best = {name: tensor.clone() for name, tensor in self.average.state_dict().items()}
         self.best_score = -math.inf
@@ -144,7 +146,7 @@ class Trainer:
     def _out_of_patience(self) -> bool:
         if not self.config.patience or not self.history:
             return False
-        scores = [entry["score"] for entry in self.history]
+        scores = [-math.inf if math.isnan(entry["score"]) else entry["score"] for entry in self.history]
         return len(scores) - 1 - scores.index(max(scores)) >= self.config.patience
 
     def _save(self) -> None:
@@ -164,7 +166,7 @@ class Trainer:
             "seconds": round(self.seconds, 1),
         }
         save_tensors(self.folder / "state.safetensors", tensors, header)
-        lines = "".join(json.dumps(entry) + "\n" for entry in self.history)
+        lines = "".join(json.dumps(_finite(entry)) + "\n" for entry in self.history)
         write_whole(self.folder / "history.jsonl", lines.encode())
 
     def _restore(self) -> None:
@@ -185,6 +187,11 @@ class Trainer:
         self.best = {name: tensor.to(device) for name, tensor in part("best").items()}
         self.best_score, self.history, self.step = header["best_score"], header["history"], header["step"]
         self.seconds = header["seconds"]
+
+
+def _finite(entry: dict[str, float]) -> dict[str, float | None]:
+    """Strict JSON has no NaN: the gradient norm of a step that was left out is null."""
+    return {name: value if math.isfinite(value) else None for name, value in entry.items()}
 
 
 def _schedule(step: int, config: TrainingConfig) -> float:

@@ -56,7 +56,7 @@ def test_a_finished_run_is_not_trained_again_and_another_is_not_overwritten(
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--set", "method.priorr=false"], 'Did you mean "prior"'),
+        (["--set", "method.distanc=cosine"], 'Did you mean "distance"'),
         (["--method", "protonets"], 'Did you mean "protonet"'),
         (["--method", "no.such.module:Method"], "no module"),
         (["--set", "training.steps=many"], "training].steps is a int"),

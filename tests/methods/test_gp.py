@@ -39,10 +39,11 @@ def process(prior: bool = False, views: tuple[int, ...] = (4,), seed: int = 0) -
     return model
 
 
-def encoded(kind: TaskKind, n: int, m: int, k: int, width: int = 4) -> EpisodeBatch:
-    """One episode over embeddings."""
-    batch = episodes(kind, [(n, m, k)], width=width)
-    return batch.with_inputs(Encoding(batch.inputs))  # type: ignore[arg-type]
+def encoded(kind: TaskKind, n: int, m: int, k: int, views: tuple[int, ...] = (4,)) -> EpisodeBatch:
+    """One episode over embeddings whose views have unit length."""
+    batch = episodes(kind, [(n, m, k)], width=sum(views))
+    unit = [F.normalize(part, dim=1) for part in torch.split(batch.inputs, list(views), dim=1)]  # type: ignore[arg-type]
+    return batch.with_inputs(Encoding(torch.cat(unit, dim=1)))
 
 
 def parts(batch: EpisodeBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -116,9 +117,8 @@ class Exact(gpytorch.models.ExactGP):
 
 
 def test_two_views_and_a_learned_mean_equal_gpytorch_s_exact_process() -> None:
-    model, batch = process(prior=True, views=(4, 3)), encoded(BINARY, 12, 7, 2, width=7)
+    model, batch = process(prior=True, views=(4, 3)), encoded(BINARY, 12, 7, 2, views=(4, 3))
     z, labels, q = parts(batch)
-    z, q = (torch.cat([F.normalize(t[:, :4], dim=1), F.normalize(t[:, 4:], dim=1)], dim=1) for t in (z, q))
     signs = 2.0 * labels - 1
     oracle = Exact(model, z, signs, float(signs.mean())).double().eval()
     with torch.no_grad(), warnings.catch_warnings():
@@ -154,7 +154,7 @@ class Loss(nn.Module):
 
 @pytest.mark.parametrize("kind", list(TaskKind))
 def test_the_meta_gradient_of_every_parameter_equals_finite_differences(kind: TaskKind) -> None:
-    model = process(prior=True, views=(3, 2))
+    model = process(prior=True, views=(5,))
     k = 3 if kind is MULTICLASS else 2 if kind is BINARY else 0
     batch = episodes(kind, [(6, 4, k), (4, 3, k)])
     loss = Loss(model)

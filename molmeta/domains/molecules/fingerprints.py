@@ -13,6 +13,7 @@ from molmeta.core.backbone import Backbone
 from molmeta.core.task import Inputs
 from molmeta.domains.molecules.featurise import FINGERPRINT_BINS
 from molmeta.domains.molecules.inputs import MoleculeBatch
+from molmeta.domains.molecules.sparse import SparseRows, product
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,18 +35,21 @@ class FingerprintNet(Backbone):
         self.config = config
         self.views = (config.width, FINGERPRINT_BINS) if config.keep_counts else (config.width,)
         self.width = sum(self.views)
-        self.net = nn.Sequential(
-            nn.Dropout(config.input_dropout),
-            nn.Linear(FINGERPRINT_BINS, config.hidden),
-            nn.ReLU(),
-            nn.Dropout(config.dropout),
-            nn.Linear(config.hidden, config.width),
-        )
+        self.input_dropout = nn.Dropout(config.input_dropout)
+        # A row a bin, as the sparse product reads it; initialised as torch's own linear layers are.
+        bound = FINGERPRINT_BINS**-0.5
+        self.bins = nn.Parameter(torch.empty(FINGERPRINT_BINS, config.hidden).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(config.hidden).uniform_(-bound, bound))
+        self.net = nn.Sequential(nn.ReLU(), nn.Dropout(config.dropout), nn.Linear(config.hidden, config.width))
 
     def forward(self, inputs: Inputs) -> torch.Tensor:
-        counts = log_counts(inputs)
-        embedding: torch.Tensor = self.net(counts)
-        return torch.cat([embedding, F.normalize(counts, dim=1)], dim=1) if self.config.keep_counts else embedding
+        molecules = cast(MoleculeBatch, inputs)
+        values = self.input_dropout(molecules.counts.to(self.bins.dtype).log1p())
+        matrix = SparseRows(values, molecules.bins, molecules.bin_offsets, FINGERPRINT_BINS)
+        embedding: torch.Tensor = self.net(product(matrix, self.bins) + self.bias)
+        if not self.config.keep_counts:
+            return embedding
+        return torch.cat([embedding, F.normalize(log_counts(inputs), dim=1)], dim=1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,0 +1,78 @@
+"""The Tanimoto Gaussian process against scikit-learn's and RDKit's own results."""
+
+import numpy as np
+import torch
+from rdkit import Chem, DataStructs
+from rdkit.Chem import rdFingerprintGenerator
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import Kernel
+
+from molmeta.core.episode import LabelledSet
+from molmeta.core.task import TaskKind
+from molmeta.methods.tanimoto_gp import fit_scales, tanimoto
+from molmeta.recipe import make_learner
+from tests.assays import MOLECULES
+
+
+def counts(n: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).poisson(0.3, (n, 60)).astype(float)
+
+
+def test_similarity_equals_rdkits_on_count_fingerprints() -> None:
+    generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048)
+    molecules = [Chem.MolFromSmiles(text) for text in MOLECULES[:8]]
+    dense = np.array([generator.GetCountFingerprintAsNumPy(m) for m in molecules], float)
+    sparse = [generator.GetCountFingerprint(m) for m in molecules]
+    expected = [[DataStructs.TanimotoSimilarity(a, b) for b in sparse] for a in sparse]
+    np.testing.assert_allclose(tanimoto(dense, dense), expected)
+
+
+class _Tanimoto(Kernel):
+    """The same kernel with fixed scales, as scikit-learn wants it."""
+
+    def __init__(self, amplitude: float = 1.0) -> None:
+        self.amplitude = amplitude
+
+    def __call__(self, X, Y=None, eval_gradient=False):  # type: ignore[no-untyped-def]
+        return self.amplitude * tanimoto(X, X if Y is None else Y)
+
+    def diag(self, X):  # type: ignore[no-untyped-def]
+        return np.full(len(X), self.amplitude)
+
+    def is_stationary(self) -> bool:
+        return False
+
+
+def test_the_posterior_equals_scikit_learns_at_the_same_scales() -> None:
+    support, query = counts(20), counts(7, seed=1)
+    values = support[:, :10].sum(1) + np.random.default_rng(2).normal(0, 0.1, 20)
+    learner = make_learner({"name": "tanimoto_gp"}, {"name": "counts"})
+    learner.encode = lambda inputs: inputs  # type: ignore[method-assign,assignment,return-value]
+    from molmeta.core.learner import Encoding
+
+    labelled = LabelledSet(
+        Encoding(torch.from_numpy(support)), torch.from_numpy(values).float(), TaskKind.REGRESSION, 0
+    )
+    found = learner.adapt(labelled).predict(Encoding(torch.from_numpy(query)))
+    scaled = (values - values.mean()) / values.std()
+    amplitude, noise = fit_scales(tanimoto(support, support), scaled, 1e-3)
+    peer = GaussianProcessRegressor(_Tanimoto(amplitude), alpha=noise, optimizer=None).fit(support, scaled)
+    mean, deviation = peer.predict(query, return_std=True)
+    assert found.mean is not None
+    assert found.deviation is not None
+    np.testing.assert_allclose(found.mean.numpy(), mean * values.std() + values.mean(), rtol=1e-4)
+    np.testing.assert_allclose(found.deviation.numpy(), np.sqrt(deviation**2 + noise) * values.std(), rtol=1e-4)
+
+
+def test_the_fitted_scales_are_no_worse_than_any_on_a_grid() -> None:
+    support = counts(15)
+    values = support[:, 0] - support[:, 0].mean()
+    kernel = tanimoto(support, support)
+
+    def likelihood(amplitude: float, noise: float) -> float:
+        covariance = amplitude * kernel + noise * np.eye(15)
+        return float(values @ np.linalg.solve(covariance, values) + np.linalg.slogdet(covariance)[1])
+
+    best = likelihood(*fit_scales(kernel, values, 1e-3))
+    grid = [likelihood(a, s) for a in np.logspace(-3, 1, 15) for s in np.logspace(-2.9, 1, 15)]
+    assert best <= min(grid) + 1e-3
