@@ -144,7 +144,8 @@ class FewShotClassifier(ClassifierMixin, _FewShot):  # type: ignore[misc]
         prior: share of actives to expect among what is predicted, which shifts the odds; None: the support's share.
         on_invalid: ``"raise"`` refuses molecules that cannot be read, all of them at once; ``"nan"`` leaves them out
             of the support, with a warning, and gives them NaN probabilities and the class None.
-        n_jobs: processes that featurise; None is 1, -1 every core.
+        n_jobs: processes that featurise; None is 1, -1 every core. (A script that uses several needs
+            ``if __name__ == "__main__":``, as multiprocessing does.)
         random_state: for methods that draw at random while they adapt.
         device: auto, cpu, cuda or cuda:N.
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
-from molmeta.errors import InputError
+from molmeta.errors import InputError, MolmetaError
 from molmeta.training.state import write_whole
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
@@ -106,7 +106,8 @@ class PartialTables:
     ) -> None:
         for file in self._files:
             file.close()
-        if error is not None and not self.rows:
+        # An input that proved unusable half way has to change, so that nothing can go on from here.
+        if error is not None and (not self.rows or isinstance(error, MolmetaError)):
             for path in (*self._partials, self._progress):
                 path.unlink(missing_ok=True)
 

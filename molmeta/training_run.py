@@ -100,6 +100,9 @@ def _claim(folder: Path, recipe: Recipe, force: bool) -> None:
     config = folder / "config.toml"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for name in _RUN_FILES:
+            for partial in folder.glob(f".{name}.*.partial"):  # of a run that was killed while it wrote
+                partial.unlink()
         if any(folder.iterdir()) and not (config.is_file() and config.read_text(encoding="utf-8") == settings):
             if not force:
                 raise ConfigError(

@@ -26,6 +26,9 @@ class EpisodeConfig:
     def __post_init__(self) -> None:
         if not self.support_sizes or min(self.support_sizes) < 1:
             raise ConfigError(f"[episodes].support_sizes are positive numbers, not {list(self.support_sizes)}")
+        for name in ("query_size", "min_query", "ways"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"[episodes].{name} is at least 1, not {getattr(self, name)}")
 
 
 class MetaBatches:
@@ -69,20 +72,22 @@ class MetaBatches:
         return collate(self.source, episodes)
 
     def _is_usable(self, task: Task) -> bool:
-        counts = np.bincount(task.labels.astype(np.int64), minlength=2)
+        counts = np.bincount(task.labels.astype(np.int64), minlength=task.num_classes)
         if self.config.sampler == "ways_and_shots":
             needed = max(self.config.support_sizes) + self.config.query_size
             return int((counts >= needed).sum()) >= self.config.ways
-        return int(counts[counts > 0].min()) >= 2 and int((counts > 0).sum()) >= 2
+        return len(counts) >= 2 and int(counts.min()) >= 2  # one row of each class for the support, one for the query
 
     def _draw(self, task: Task, size: int, step: int, i: int) -> Episode:
         rng = keyed_rng(self.seed, "episode", step, i)
         if self.config.sampler == "ways_and_shots":
             return Episode(task, *ways_and_shots(task.labels, self.config.ways, size, self.config.query_size, rng))
-        sampler = {"stratified": stratified, "balanced": balanced}[self.config.sampler]
         if not task.kind.is_classification:
-            sampler = uniform
-        room = max(task.num_classes, 1, len(task) - self.config.min_query)
-        if self.config.sampler == "balanced" and task.kind.is_classification:
-            room = min(room, 2 * int(np.bincount(task.labels.astype(np.int64)).min()) - 2)
-        return Episode(task, *sampler(task.labels, min(size, room), self.config.query_size, rng))
+            room = max(1, len(task) - self.config.min_query)
+            return Episode(task, *uniform(task.labels, min(size, room), self.config.query_size, rng))
+        room = len(task) - max(self.config.min_query, task.num_classes)
+        if self.config.sampler == "balanced":
+            room = min(room, task.num_classes * (int(np.bincount(task.labels).min()) - 1))
+        sampler = {"stratified": stratified, "balanced": balanced}[self.config.sampler]
+        # A support has a row of each class, however small the task or the size that was drawn.
+        return Episode(task, *sampler(task.labels, max(task.num_classes, min(size, room)), self.config.query_size, rng))

@@ -18,9 +18,11 @@ import pytest
 from rdkit import Chem
 
 from molmeta import library
+from molmeta.bundle import Bundle, Member
 from molmeta.cli import main
 from molmeta.estimators import FewShotClassifier, FewShotRegressor
-from tests.bundles import DRUGS, tiny_bundle
+from molmeta.recipe import make_learner
+from tests.bundles import BACKBONE, DRUGS, tiny_bundle
 
 LABELS = [0, 1] * 6
 
@@ -415,6 +417,22 @@ def test_a_full_disk_leaves_a_job_to_go_on_with(folder, run, small_blocks):
     assert "No space left" in err
     assert not Path("out.csv").exists()
     assert "Going on after row 3" in run("-o", "out.csv")[2]
+
+
+def test_a_query_that_is_damaged_half_way_leaves_nothing(folder, run, small_blocks):
+    write("query.csv", "smiles,id", [*((s, 1) for s in DRUGS), ("CCO",)])
+    code, _, err = run("-o", "out.csv")
+    assert code == 2
+    assert "row 13 has 1 field" in err
+    assert sorted(p.name for p in folder.iterdir()) == ["query.csv", "support.csv"]
+
+
+def test_a_transductive_model_is_not_used_on_a_stream(folder, capsys):
+    tables = {"name": "maml", "normalisation": "batch"}
+    Bundle([Member(tables, BACKBONE, make_learner(tables, BACKBONE))]).save("batch.safetensors")
+    code = main(["predict", "--support", "support.csv", "--query", "query.csv", "--model", "batch.safetensors"])
+    assert code == 2
+    assert "is transductive" in capsys.readouterr().err
 
 
 @pytest.mark.slow

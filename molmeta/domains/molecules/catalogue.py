@@ -117,7 +117,7 @@ def _fetch_file(file: DataFile, folder: Path, base: str) -> Fetched:
             fname=target.name,
             downloader=pooch.HTTPDownloader(timeout=60),
         )
-    except Exception as error:  # noqa: BLE001  whatever a download can raise, the other files go on
+    except Exception as error:
         return Fetched(file, str(error).partition("\n")[0], verified=False)
     return Fetched(file, "", verified=bool(file.sha256))
 
@@ -141,7 +141,8 @@ def check(chosen: DataSet) -> Check:
     folder = chosen.find()
     if folder is None:
         raise DataError(
-            f'{chosen.name} is not in {data_dir()}. Fetch it with "molmeta data fetch {chosen.name}", or set MOLMETA_DATA'
+            f"{chosen.name} is not in {data_dir()}. Set MOLMETA_DATA to the folder that holds it, or fetch it with "
+            f'"molmeta data fetch {chosen.name}"'
         )
     counts = {"same": 0, "different": 0, "missing": 0, "unverifiable": 0}
     for file in chosen.list_files():

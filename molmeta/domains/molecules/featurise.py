@@ -1,10 +1,11 @@
 """Molecules to arrays: atom and bond features, and the count-Morgan fingerprint.
 
 Every feature is a small integer (an index into a table that a backbone learns). Stereo is kept as CIP labels, which do
-not depend on the order of the atoms: R and S at atoms, E and Z at double bonds. This module needs RDKit and numpy alone, so that workers start fast.
+not depend on the order of the atoms: R and S at atoms, E and Z at double bonds. This module needs RDKit and numpy
+alone, so that workers start fast.
 
-Atom features, in order: atomic number; CIP label (none, R, S); degree; formal charge + 5; hydrogens; hybridisation; aromatic;
-in a ring. Bond features: type (single, double, triple, aromatic, other); stereo; conjugated; in a ring.
+Atom features, in order: atomic number; CIP label (none, R, S); degree; formal charge + 5; hydrogens; hybridisation;
+aromatic; in a ring. Bond features: type (single, double, triple, aromatic, other); stereo; conjugated; in a ring.
 """
 
 from __future__ import annotations
