@@ -16,7 +16,7 @@ def demo(
 
     from molmeta.bundle import Bundle
     from molmeta.cli.show import say
-    from molmeta.demonstration import demonstrate
+    from molmeta.demo import demonstrate
     from molmeta.paths import datasets_dir
 
     shown = demonstrate(Bundle.load(model))

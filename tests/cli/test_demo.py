@@ -10,7 +10,7 @@ from rdkit.Chem.rdMolDescriptors import CalcMolFormula
 
 from molmeta.bundle import Bundle
 from molmeta.cli import main
-from molmeta.demonstration import demonstrate
+from molmeta.demo import demonstrate
 from molmeta.paths import datasets_dir
 
 
