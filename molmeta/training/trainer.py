@@ -86,7 +86,8 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(
             learner.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
         )
-        self.average = copy.deepcopy(learner).requires_grad_(False) if config.ema else learner
+        # The average's parameters still require gradients: methods that adapt them by gradient steps need that.
+        self.average = copy.deepcopy(learner) if config.ema else learner
         self.best = {name: tensor.clone() for name, tensor in self.average.state_dict().items()}
         self.best_score = -math.inf
         self.history: list[dict[str, float]] = []
@@ -180,13 +181,13 @@ class Trainer:
             self.learner.load_state_dict(part("learner"))
             if self.config.ema:
                 self.average.load_state_dict(part("average"))
-        except RuntimeError as error:
+            restore_optimizer(self.optimizer, part("optimizer"))
+            self.best_score, self.history, self.step = header["best_score"], header["history"], header["step"]
+            self.seconds = header["seconds"]
+        except (RuntimeError, KeyError, ValueError) as error:
             raise ModelFileError(f"{path} was written by a run with other settings: {error}") from error
-        restore_optimizer(self.optimizer, part("optimizer"))
         device = self.learner.device
         self.best = {name: tensor.to(device) for name, tensor in part("best").items()}
-        self.best_score, self.history, self.step = header["best_score"], header["history"], header["step"]
-        self.seconds = header["seconds"]
 
 
 def _finite(entry: dict[str, float]) -> dict[str, float | None]:
