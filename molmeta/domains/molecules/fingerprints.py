@@ -33,7 +33,7 @@ class FingerprintNet(Backbone):
     def __init__(self, config: FingerprintConfig) -> None:
         super().__init__()
         self.config = config
-        self.views = (config.width, FINGERPRINT_BINS) if config.keep_counts else (config.width,)
+        self.views = views_of(config.width, config.keep_counts)
         self.width = sum(self.views)
         self.input_dropout = nn.Dropout(config.input_dropout)
         # A row a bin, as the sparse product reads it; initialised as torch's own linear layers are.
@@ -47,9 +47,17 @@ class FingerprintNet(Backbone):
         values = self.input_dropout(molecules.counts.to(self.bins.dtype).log1p())
         matrix = SparseRows(values, molecules.bins, molecules.bin_offsets, FINGERPRINT_BINS)
         embedding: torch.Tensor = self.net(product(matrix, self.bins) + self.bias)
-        if not self.config.keep_counts:
-            return embedding
-        return torch.cat([embedding, F.normalize(log_counts(inputs), dim=1)], dim=1)
+        return append_counts(embedding, inputs) if self.config.keep_counts else embedding
+
+
+def views_of(width: int, keep_counts: bool) -> tuple[int, ...]:
+    """The views of an embedding of ``width``, with or without the fingerprint itself."""
+    return (width, FINGERPRINT_BINS) if keep_counts else (width,)
+
+
+def append_counts(embedding: torch.Tensor, inputs: Inputs) -> torch.Tensor:
+    """``[n, d]`` to ``[n, d + 2048]``: the unit log-count fingerprint as a second view."""
+    return torch.cat([embedding, F.normalize(log_counts(inputs), dim=1)], dim=1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

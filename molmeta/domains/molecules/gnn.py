@@ -19,8 +19,8 @@ from torch_geometric.nn import GATv2Conv, GINEConv, PNAConv
 
 from molmeta.core.backbone import Backbone
 from molmeta.core.task import Inputs
-from molmeta.domains.molecules.featurise import ATOM_SIZES, BOND_SIZES, FINGERPRINT_BINS
-from molmeta.domains.molecules.fingerprints import FingerprintConfig, FingerprintNet, log_counts
+from molmeta.domains.molecules.featurise import ATOM_SIZES, BOND_SIZES
+from molmeta.domains.molecules.fingerprints import FingerprintConfig, FingerprintNet, append_counts, views_of
 from molmeta.domains.molecules.inputs import MoleculeBatch
 
 # Atoms by degree (0, 1, 2, 3, 4 and more) in FS-Mol's training molecules, in percent: PNA's degree scalers need it.
@@ -34,6 +34,7 @@ class GNNConfig:
     layers: int = 4
     conv: Literal["gine", "gatv2", "pna"] = "gine"
     dropout: float = 0.1  # after each layer
+    keep_counts: bool = False  # append the unit log-count fingerprint itself, as a second view
 
 
 class GNN(Backbone):
@@ -44,8 +45,8 @@ class GNN(Backbone):
     def __init__(self, config: GNNConfig) -> None:
         super().__init__()
         self.config = config
-        self.width = config.width
-        self.views = (config.width,)
+        self.views = views_of(config.width, config.keep_counts)
+        self.width = sum(self.views)
         h = config.hidden
         self.atom_embedding = Categories(ATOM_SIZES, h)
         self.bond_embeddings = nn.ModuleList(Categories(BOND_SIZES, h) for _ in range(config.layers))
@@ -63,7 +64,7 @@ class GNN(Backbone):
             edge = bonds(graphs.bond_features).repeat(2, 1)
             h = h + self.dropout(mix(conv(norm(h), edges, edge)))
         embedding: torch.Tensor = self.readout(_pool(F.relu(self.norms[-1](h)), graphs))
-        return embedding
+        return append_counts(embedding, inputs) if self.config.keep_counts else embedding
 
 
 class Categories(nn.Module):
@@ -120,7 +121,7 @@ class Joint(Backbone):
     def __init__(self, config: JointConfig) -> None:
         super().__init__()
         self.config = config
-        self.views = (config.width, FINGERPRINT_BINS) if config.keep_counts else (config.width,)
+        self.views = views_of(config.width, config.keep_counts)
         self.width = sum(self.views)
         self.gnn = GNN(config.gnn)
         self.fingerprint = FingerprintNet(config.fingerprint)
@@ -129,6 +130,4 @@ class Joint(Backbone):
 
     def forward(self, inputs: Inputs) -> torch.Tensor:
         embedding: torch.Tensor = self.join(torch.cat([self.gnn(inputs), self.fingerprint(inputs)], dim=1))
-        if not self.config.keep_counts:
-            return embedding
-        return torch.cat([embedding, F.normalize(log_counts(inputs), dim=1)], dim=1)
+        return append_counts(embedding, inputs) if self.config.keep_counts else embedding
