@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from molmeta.domains.molecules.featurise import FEATURISER_VERSION, MoleculeArrays, featurise
 from molmeta.domains.molecules.inputs import MoleculeBatch
 from molmeta.domains.molecules.workers import featurise_stream
-from molmeta.domains.molecules.workers import start_worker
 from molmeta.errors import DataError
 
 FORMAT = 1
