@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from molmeta.core.episode import Episode, EpisodeBatch, LabelledSet, collate_labels
-from molmeta.core.learner import Encoding, Learner, Prediction
+from molmeta.core.learner import Learner, Prediction
 from molmeta.core.task import Inputs, Task, TaskKind
 from molmeta.domains import BACKBONES
 from molmeta.domains.molecules.featurise import featurise
@@ -188,7 +188,8 @@ def test_an_encoding_stands_for_its_inputs_where_it_is_said_to(case: Case) -> No
     for kind in case.laws.kinds:
         support, query = case.one(kind)
         with torch.no_grad():
-            encodings = [Encoding(case.learner.backbone(part.inputs)) for part in (support, query)]
+            encodings = [case.learner.encode(part.inputs) for part in (support, query)]
+        assert all(len(e) == len(part) for e, part in zip(encodings, (support, query), strict=True))
         encoded = replace(support, inputs=encodings[0])
         if case.laws.encodes:
             assert close(case.predict(encoded, encodings[1]), case.predict(support, query.inputs))

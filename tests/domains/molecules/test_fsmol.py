@@ -15,7 +15,7 @@ from molmeta.core.task import Split, Task, TaskKind
 from molmeta.domains.molecules.featurise import featurise
 from molmeta.domains.molecules.fsmol import FSMol, FSMolConfig, _is_regression_task, fsmol_draw, heldout_tasks
 from molmeta.domains.molecules.fsmol_files import FSMolRows, read_task_file, write_folder
-from molmeta.errors import DataError, SupportError
+from molmeta.errors import DataError, InputError, SupportError
 from tests.bundles import DRUGS
 
 SMILES = [*DRUGS[:5], "C1CC", *DRUGS[5:]]  # the sixth is refused
@@ -37,7 +37,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def source(folder: Path, **settings: object) -> FSMol:
-    return FSMol(FSMolConfig(root=str(folder), **settings), workers=1)  # type: ignore[arg-type]
+    config = FSMolConfig(**{"root": str(folder), "on_invalid": "drop", **settings})  # type: ignore[arg-type]
+    return FSMol(config, workers=1)
 
 
 def names(tasks: object) -> list[str]:
@@ -70,6 +71,16 @@ def test_a_refused_molecule_is_left_out_and_every_other_row_keeps_its_label(kind
     assert task.columns["value"].tolist() == [written.values[i] for i in kept]
     assert task.columns["relation"].tolist() == [written.relations[i] for i in kept]
     assert (task.kind, task.num_classes) == (kind, 2 if kind is TaskKind.BINARY else 0)
+
+
+def test_molecules_that_cannot_be_used_are_refused_by_file_and_row_unless_they_may_be_dropped(folder: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        source(folder, on_invalid="raise")
+    message = str(caught.value)
+    assert message.startswith(f"5 of 65 rows in {folder} cannot be used.\n")
+    for name in ("train/CHEMBL1", "train/CHEMBL2", f"train/{HELDOUT}", f"train/{EXCLUDED}", "valid/CHEMBL3"):
+        assert f"  {name} row 6: 'C1CC' ring opened but never closed" in message
+    assert message.endswith("--set source.on_invalid=drop")
 
 
 def test_gathering_a_task_s_rows_equals_featurising_its_molecules(folder: Path) -> None:
