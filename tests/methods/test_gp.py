@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from molmeta.core.episode import EpisodeBatch, LabelledSet
 from molmeta.core.learner import Encoding, Prediction
-from molmeta.core.task import TaskKind
+from molmeta.core.task import Inputs, TaskKind
 from molmeta.methods.episodic import _pad
 from molmeta.methods.gp import GaussianProcess, GPConfig, posterior
 from tests.toy import Net, NetConfig, episodes
@@ -24,10 +24,22 @@ pytestmark = pytest.mark.usefixtures("float64")
 BINARY, MULTICLASS, REGRESSION = TaskKind.BINARY, TaskKind.MULTICLASS, TaskKind.REGRESSION
 
 
+class TwoViews(Net):
+    """A learned view of three numbers, and the two inputs themselves as the second."""
+
+    def __init__(self) -> None:
+        super().__init__(NetConfig(width=3, dropout=0.0))
+        self.width, self.views = 5, (3, 2)
+
+    def forward(self, inputs: Inputs) -> torch.Tensor:
+        assert isinstance(inputs, torch.Tensor)
+        return torch.cat([super().forward(inputs), inputs], dim=1)
+
+
 def process(prior: bool = False, views: tuple[int, ...] = (4,), seed: int = 0) -> GaussianProcess:
     """A process whose every parameter has been moved from its start."""
     torch.manual_seed(seed)
-    net = Net(NetConfig(width=sum(views), dropout=0.0))
+    net = TwoViews() if views == (3, 2) else Net(NetConfig(width=sum(views), dropout=0.0))
     net.views = views
     model = GaussianProcess(net, GPConfig(prior=prior)).double()
     with torch.no_grad():
@@ -132,6 +144,14 @@ def test_two_views_and_a_learned_mean_equal_gpytorch_s_exact_process() -> None:
     torch.testing.assert_close(variance[0], expected.variance, rtol=1e-6, atol=1e-7)
 
 
+def test_the_views_of_an_encoding_have_unit_length_and_pass_through_a_second_time() -> None:
+    model = process(views=(3, 2))
+    encoding = model.encode(torch.randn(6, 2))
+    for view in torch.split(encoding.values, [3, 2], dim=1):
+        torch.testing.assert_close(view.norm(dim=1), torch.ones(6))
+    assert model.encode(encoding) is encoding
+
+
 def test_repeated_rows_in_the_support_do_not_break_the_factorisation_in_single_precision() -> None:
     torch.set_default_dtype(torch.float32)
     model = GaussianProcess(Net(NetConfig(width=4, dropout=0.0)))
@@ -152,9 +172,10 @@ class Loss(nn.Module):
         return self.learner.meta_loss(batch)[0]
 
 
+@pytest.mark.parametrize("views", [(5,), (3, 2)])
 @pytest.mark.parametrize("kind", list(TaskKind))
-def test_the_meta_gradient_of_every_parameter_equals_finite_differences(kind: TaskKind) -> None:
-    model = process(prior=True, views=(5,))
+def test_the_meta_gradient_of_every_parameter_equals_finite_differences(kind: TaskKind, views: tuple[int, ...]) -> None:
+    model = process(prior=True, views=views)
     k = 3 if kind is MULTICLASS else 2 if kind is BINARY else 0
     batch = episodes(kind, [(6, 4, k), (4, 3, k)])
     loss = Loss(model)
@@ -233,7 +254,7 @@ def test_a_constant_support_predicts_its_constant_with_a_deviation_of_the_order_
 def test_the_deviation_grows_with_the_distance_from_the_support() -> None:
     ((support, _),) = encoded(REGRESSION, 6, 4, 0).episodes()
     assert isinstance(support.inputs, Encoding)
-    near, far = support.inputs.values[:1], -support.inputs.values.mean(0, keepdim=True)
+    near, far = support.inputs.values[:1], F.normalize(-support.inputs.values.mean(0, keepdim=True), dim=1)
     found = process().adapt(support).predict(Encoding(torch.cat([near, far])))
     assert found.deviation is not None
     assert found.deviation[1] > found.deviation[0]
