@@ -1,20 +1,24 @@
-"""Deep-kernel Gaussian process with a learned mean: exact, one Cholesky an episode.
+"""Deep-kernel Gaussian process with a learned mean, averaged over how much each view counts: exact, by Cholesky.
 
-    K = k(Z, Z),  k(z, z') = sum over views of a_v^2 exp((cos(z_v, z'_v) - 1) / l_v^2)
-    r = y - b - g(Z)                              what neither base rate nor prior explains; b = mean of y
-    mean(z*) = b + g(z*) + k(z*, Z) (K + s^2 I)^-1 r
-    var(z*)  = k(z*, z*) + s^2 - k(z*, Z) (K + s^2 I)^-1 k(Z, z*)
+    K_w = a^2 sum over views of w_v exp((cos(Z_v, Z'_v) - 1) / l_v^2),    w on a grid of shares that sum to 1
+    r = y - b - g(Z)                             what neither base rate nor prior explains; b = mean of y
+    mean_w(z*) = b + g(z*) + k_w(z*, Z) (K_w + s^2 I)^-1 r
+    var_w(z*)  = a^2 + s^2 - k_w(z*, Z) (K_w + s^2 I)^-1 k_w(Z, z*)
+    p(w | support) ~ N(r; 0, K_w + s^2 I)        the evidence; mean and variance are those of the mixture over w
 
 The kernel over a learned embedding is Patacchiola et al. (2020, arXiv:1910.05199); ``g``, a learned mean, is what the
 model knows of a molecule before it sees the support, and its weight falls as the support grows (Fortuin et al., 2019,
-arXiv:1901.08098). Classes are regressed one against the rest on labels of -1 and 1; logits are the means, shrunk where
-the variance is large (MacKay, 1992), on a learned scale: p = softmax(c mean / sqrt(1 + v var)). All of it is trained
-by the loss of the queries, not by the marginal likelihood. Each family of kinds has its own kernel parameters.
+arXiv:1901.08098). The average over w lets each assay say whether the learned view or the plain fingerprint serves it
+better: the learned one wins on chemistry like that of training, the plain one elsewhere. Classes are regressed one
+against the rest on labels of -1 and 1; logits are the means, shrunk where the variance is large (MacKay, 1992), on a
+learned scale: p = softmax(c mean / sqrt(1 + v var)). All of it is trained by the loss of the queries. Each family of
+kinds has its own kernel parameters.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 from torch import nn
@@ -32,29 +36,34 @@ class GPConfig:
 
 
 class Kernel(nn.Module):
-    """Amplitude and length of each view and the noise, on a log scale: the kernel of one family of kinds."""
+    """Amplitude, a length for each view and the noise, on a log scale: the kernel of one family of kinds."""
+
+    shares: torch.Tensor
 
     def __init__(self, views: tuple[int, ...]) -> None:
         super().__init__()
         self.views = views
-        # The first view is learned and leads at the start; the others begin with half its amplitude.
-        self.log_amplitude = nn.Parameter(torch.tensor([0.0] + [-0.7] * (len(views) - 1)))
+        self.log_amplitude = nn.Parameter(torch.tensor(0.0))
         self.log_length = nn.Parameter(torch.full((len(views),), -0.7))
         self.log_noise = nn.Parameter(torch.tensor(-0.7))
+        self.register_buffer("shares", share_grid(len(views)), persistent=False)
 
     def forward(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-        """``[t, i, j]`` of rows ``[t, i, d]`` and ``[t, j, d]``, each view of unit length."""
+        """``[s, t, i, j]``, one kernel for each row of the grid, of rows ``[t, i, d]`` and ``[t, j, d]``.
+
+        Each view of a row has unit length.
+        """
         parts = zip(torch.split(left, list(self.views), -1), torch.split(right, list(self.views), -1), strict=True)
-        total = left.new_zeros(())
-        for v, (a, b) in enumerate(parts):
-            cosine = a @ b.mT if v == 0 else a.detach() @ b.detach().mT  # only the first view is learned
-            total = total + (2 * self.log_amplitude[v] + (cosine - 1) * (-2 * self.log_length[v]).exp()).exp()
-        return total
+        # Only the first view is learned: no gradient is taken through the others.
+        cosines = [a @ b.mT if v == 0 else a.detach() @ b.detach().mT for v, (a, b) in enumerate(parts)]
+        lengths = (2 * self.log_length).exp()
+        similar = torch.stack([((cosine - 1) / lengths[v]).exp() for v, cosine in enumerate(cosines)])
+        return self.own * torch.einsum("sv,vtij->stij", self.shares.to(similar.dtype), similar)
 
     @property
     def own(self) -> torch.Tensor:
-        """k(z, z), the same for every z."""
-        return (2 * self.log_amplitude).exp().sum()
+        """a^2 = k(z, z), the same for every z."""
+        return (2 * self.log_amplitude).exp()
 
     @property
     def noise(self) -> torch.Tensor:
@@ -111,6 +120,12 @@ class GaussianProcess(EmbeddingLearner):
         return of_support, of_query
 
 
+def share_grid(views: int, parts: int = 4) -> torch.Tensor:
+    """``[s, views]``: the ways to give ``parts`` quarters to the views, each moved a tenth of the way to equal."""
+    splits = [c for c in product(range(parts + 1), repeat=views) if sum(c) == parts]
+    return 0.9 * torch.tensor(splits, dtype=torch.float64) / parts + 0.1 / views
+
+
 def posterior(
     kernel: Kernel,
     episodes: PaddedEpisodes,
@@ -118,16 +133,23 @@ def posterior(
     prior_support: torch.Tensor | float = 0.0,
     prior_query: torch.Tensor | float = 0.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Posterior mean ``[t, m, c]`` and variance (noise included) ``[t, m]`` of ``targets [t, n, c]``."""
+    """Mean ``[t, m, c]`` and variance ``[t, m]`` (noise included) of ``targets [t, n, c]``, averaged over the grid."""
     mask = episodes.support_mask[..., None].to(targets.dtype)
-    support, query = episodes.support, episodes.query
     base = targets.sum(1, keepdim=True) / mask.sum(1, keepdim=True)
     residual = (targets - base - prior_support) * mask
     # Padding rows are masked: with the noise on their diagonal they stand apart from every other row.
-    within = kernel(support, support) * mask * mask.mT
+    within = kernel(episodes.support, episodes.support) * mask * mask.mT
     identity = torch.eye(within.shape[-1], dtype=within.dtype, device=within.device)
     factor = torch.linalg.cholesky(within + identity * kernel.noise)
-    across = kernel(query, support) * mask.mT
-    mean = base + prior_query + across @ torch.cholesky_solve(residual, factor)
-    explained = torch.linalg.solve_triangular(factor, across.mT, upper=False).square().sum(1)
-    return mean, (kernel.own - explained).clamp(min=0) + kernel.noise
+    solved = torch.cholesky_solve(residual.expand(len(factor), *residual.shape), factor)
+    across = kernel(episodes.query, episodes.support) * mask.mT
+    means = across @ solved  # [s, t, m, c]
+    explained = torch.linalg.solve_triangular(factor, across.mT, upper=False).square().sum(-2)
+    variances = (kernel.own - explained).clamp(min=0) + kernel.noise
+    # One-against-the-rest columns see the same rows: their evidence is averaged, not added up.
+    fit = (residual * solved).sum(-2).mean(-1)
+    evidence = -fit / 2 - factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    weights = evidence.softmax(0)[..., None]  # [s, t, 1]
+    mean = (weights[..., None] * means).sum(0)
+    spread = (means - mean).square().mean(-1)
+    return base + prior_query + mean, (weights * (variances + spread)).sum(0)

@@ -111,7 +111,9 @@ def test_classes_are_regressed_one_against_the_rest_and_shrunk_where_the_varianc
 class Exact(gpytorch.models.ExactGP):
     """Two RBF kernels on two slices of the input, and a mean that is a function of the input."""
 
-    def __init__(self, model: GaussianProcess, z: torch.Tensor, y: torch.Tensor, base: float) -> None:
+    def __init__(
+        self, model: GaussianProcess, z: torch.Tensor, y: torch.Tensor, base: float, shares: torch.Tensor
+    ) -> None:
         super().__init__(z, y, gpytorch.likelihoods.GaussianLikelihood())
         kernel, (left, right) = model.classification, model.backbone.views
         self.base, self.prior, self.left = base, model.prior, left
@@ -119,7 +121,7 @@ class Exact(gpytorch.models.ExactGP):
         dims = (tuple(range(left)), tuple(range(left, left + right)))
         made = [gpytorch.kernels.ScaleKernel(gpytorch.kernels.RBFKernel(active_dims=d)) for d in dims]
         for v, part in enumerate(made):
-            part.outputscale = (2 * kernel.log_amplitude[v]).exp()
+            part.outputscale = kernel.own * shares[v]
             part.base_kernel.lengthscale = kernel.log_length[v].exp()
         self.kernel = made[0] + made[1]
 
@@ -128,28 +130,41 @@ class Exact(gpytorch.models.ExactGP):
         return gpytorch.distributions.MultivariateNormal(mean, self.kernel(x))
 
 
-def test_two_views_and_a_learned_mean_equal_gpytorch_s_exact_process() -> None:
+def test_two_views_and_a_learned_mean_equal_gpytorch_s_processes_mixed_by_their_evidence() -> None:
     model, batch = process(prior=True, views=(4, 3)), encoded(BINARY, 12, 7, 2, views=(4, 3))
     z, labels, q = parts(batch)
     signs = 2.0 * labels - 1
-    oracle = Exact(model, z, signs, float(signs.mean())).double().eval()
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        expected = oracle.likelihood(oracle(q))
+    evidence, means, variances = [], [], []
+    for shares in model.classification.shares:
+        oracle = Exact(model, z, signs, float(signs.mean()), shares).double()
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            evidence.append(oracle.likelihood(oracle.train()(z)).log_prob(signs.double()))
+            found = oracle.likelihood(oracle.eval()(q))
+        means.append(found.mean)
+        variances.append(found.variance)
+    weights = torch.stack(evidence).softmax(0)[:, None]
+    expected = (weights * torch.stack(means)).sum(0)
+    spread = (weights * (torch.stack(variances) + torch.stack(means).square())).sum(0) - expected.square()
     padded, _ = _pad(batch, batch.inputs.values)  # type: ignore[attr-defined]
     with torch.no_grad():
         mean, variance = posterior(model.classification, padded, 2 * padded.targets - 1, *model._prior(padded))
-    torch.testing.assert_close(mean[0, :, 1], expected.mean, rtol=1e-6, atol=1e-7)
-    torch.testing.assert_close(mean[0, :, 0], -expected.mean, rtol=1e-6, atol=1e-7)
-    torch.testing.assert_close(variance[0], expected.variance, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(mean[0, :, 1], expected, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(mean[0, :, 0], -expected, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(variance[0], spread, rtol=1e-6, atol=1e-7)
 
 
-def test_the_views_of_an_encoding_have_unit_length_and_pass_through_a_second_time() -> None:
-    model = process(views=(3, 2))
-    encoding = model.encode(torch.randn(6, 2))
-    for view in torch.split(encoding.values, [3, 2], dim=1):
-        torch.testing.assert_close(view.norm(dim=1), torch.ones(6))
-    assert model.encode(encoding) is encoding
+def test_either_view_alone_can_explain_an_assay() -> None:
+    model = process(views=(4, 4))
+    with torch.no_grad():
+        model.regression.log_noise.fill_(-2.0)
+        model.regression.log_length.fill_(0.0)
+    rows, _, queries = parts(encoded(REGRESSION, 60, 30, 0, views=(4, 4)))
+    for column in (0, 4):  # the label is a function of the first view, then of the second
+        support = LabelledSet(Encoding(rows), rows[:, column].float(), REGRESSION, 0)
+        mean = model.adapt(support).predict(Encoding(queries)).mean
+        assert mean is not None
+        assert (mean - queries[:, column]).square().mean() < 0.1 * queries[:, column].var()
 
 
 def test_repeated_rows_in_the_support_do_not_break_the_factorisation_in_single_precision() -> None:
