@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from molmeta.assay import predict_molecules
 from molmeta.bundle import Bundle
 from molmeta.core.task import FloatArray, IntArray
 from molmeta.domains.molecules.featurise import featurise
 from molmeta.domains.molecules.tables import read_table
 from molmeta.evaluation.metrics import delta_auprc, roc_auc
 from molmeta.paths import datasets_dir
-from molmeta.support import read_support
+from molmeta.predicting.assay import predict_molecules
+from molmeta.predicting.support import read_support
 
 LABEL = "cox_inhibitor"
 

@@ -19,7 +19,6 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_is_fitted
 
-from molmeta.assay import AssayModel, AssayPrediction, check_prior, predict_molecules
 from molmeta.bundle import Bundle
 from molmeta.core.task import FloatArray, TaskKind
 from molmeta.devices import choose_device
@@ -28,6 +27,7 @@ from molmeta.domains.molecules.label_values import ACTIVE_WORDS, INACTIVE_WORDS
 from molmeta.domains.molecules.workers import featurise_stream
 from molmeta.errors import ConfigError, InputError, ModelFileError, SupportError
 from molmeta.estimator_inputs import as_labels, as_smiles, refuse_positions, refused_error
+from molmeta.predicting.assay import AssayModel, AssayPrediction, check_prior, predict_molecules
 
 OnInvalid = Literal["raise", "nan"]
 _CHUNK = 2048

@@ -15,8 +15,9 @@ from molmeta.domains.molecules.featurise import MoleculeArrays
 from molmeta.domains.molecules.fsmol import FSMol
 from molmeta.domains.molecules.reference import Reference
 from molmeta.errors import ModelFileError
+from molmeta.files import write_whole
 from molmeta.recipe import Recipe, make_learner
-from molmeta.training.state import load_tensors, write_whole
+from molmeta.training.state import load_tensors
 
 
 def export(

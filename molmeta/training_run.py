@@ -24,9 +24,10 @@ from molmeta.config import override, to_toml
 from molmeta.core.task import Split, TaskKind, TaskSource
 from molmeta.devices import choose_device
 from molmeta.errors import ConfigError
+from molmeta.files import write_whole
 from molmeta.paths import datasets_dir
 from molmeta.recipe import Recipe, make_source, make_trainer
-from molmeta.training.state import save_tensors, write_whole
+from molmeta.training.state import save_tensors
 from molmeta.training.trainer import Progress, Trainer
 
 Show = Callable[[Progress], None]

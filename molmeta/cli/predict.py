@@ -40,7 +40,7 @@ def predict(
     """
     from molmeta.cli.show import counting, say
     from molmeta.domains.molecules.labels import LabelRule
-    from molmeta.library import PredictRequest, predict_library
+    from molmeta.predicting.library import PredictRequest, predict_library
 
     columns = smiles_column or []
     if len(columns) > 2:
@@ -68,7 +68,7 @@ def predict(
 
 def summary(counts: Mapping[str, int], out: Path | None) -> list[str]:
     """What was done, and what to type next."""
-    from molmeta.library import dropped_path
+    from molmeta.predicting.library import dropped_path
 
     lines = []
     if invalid := counts["invalid"]:

@@ -54,7 +54,11 @@ class Prediction:
 
 
 class Predictor(Protocol):
-    """A model specialised to one task. It stands by itself: the learner may change or go."""
+    """A model specialised to one task; it keeps what adapting gave it, whatever becomes of the learner.
+
+    A method whose encoder is task-free may share the learner's encoder for raw inputs: many assays then score one
+    library while each molecule is encoded once. A predictor that was given encodings needs no encoder.
+    """
 
     def predict(self, inputs: Inputs) -> Prediction:
         """Predict ``m`` rows of raw inputs or an :class:`Encoding`."""

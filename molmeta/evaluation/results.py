@@ -12,6 +12,7 @@ import numpy as np
 
 from molmeta.errors import InputError
 from molmeta.evaluation.fewshot import Score
+from molmeta.files import write_whole
 
 _KEYS = ("task", "support_size", "seed")
 
@@ -34,8 +35,6 @@ def check_writable(path: Path, force: bool) -> None:
 
 def write_csv(path: Path, scores: Sequence[Score]) -> None:
     """Write scores as CSV, whole or not at all; a value that is not defined stays empty."""
-    from molmeta.training.state import write_whole
-
     names = list(dict.fromkeys(name for s in scores for name in s.values))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,19 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from molmeta.errors import ModelFileError
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file beside its place, then rename: it appears whole or not at all, even across a power cut."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+from molmeta.files import write_whole
 
 
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], header: Mapping[str, Any]) -> None:

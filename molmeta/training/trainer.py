@@ -17,7 +17,8 @@ from molmeta.core.episode import EpisodeBatch
 from molmeta.core.learner import Learner
 from molmeta.core.random import seed_torch
 from molmeta.errors import ConfigError, ModelFileError
-from molmeta.training.state import load_tensors, optimizer_tensors, restore_optimizer, save_tensors, write_whole
+from molmeta.files import write_whole
+from molmeta.training.state import load_tensors, optimizer_tensors, restore_optimizer, save_tensors
 
 Validate = Callable[[Learner], dict[str, float]]
 Report = Callable[["Progress"], None]

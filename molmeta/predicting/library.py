@@ -19,9 +19,7 @@ from typing import Literal
 
 import numpy as np
 
-from molmeta.assay import predict_molecules
 from molmeta.bundle import Bundle
-from molmeta.columns import AssayColumns, check_clashes
 from molmeta.devices import choose_device
 from molmeta.domains.molecules.checks import Refused, check_molecules, refused_error
 from molmeta.domains.molecules.featurise import Featurised
@@ -31,8 +29,10 @@ from molmeta.domains.molecules.tables import Table, count_rows, iter_table
 from molmeta.domains.molecules.workers import featurise_stream
 from molmeta.errors import ConfigError
 from molmeta.evaluation.results import check_writable
-from molmeta.partial import PartialTables, StreamTable, separator_of
-from molmeta.support import Say, Support, check_priors, read_support, say_prior
+from molmeta.predicting.assay import predict_molecules
+from molmeta.predicting.columns import AssayColumns, check_clashes
+from molmeta.predicting.partial import PartialTables, StreamTable, separator_of
+from molmeta.predicting.support import Say, Support, check_priors, read_support, say_prior
 
 OnInvalid = Literal["raise", "keep", "drop"]
 BLOCK_ROWS = 2048

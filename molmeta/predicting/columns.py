@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from molmeta.assay import AssayModel, AssayPrediction
 from molmeta.core.task import TaskKind
 from molmeta.domains.molecules.labels import AssayLabels
 from molmeta.errors import InputError
+from molmeta.predicting.assay import AssayModel, AssayPrediction
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Self, TextIO
 
 from molmeta.errors import InputError, MolmetaError
-from molmeta.training.state import write_whole
+from molmeta.files import write_whole
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
 

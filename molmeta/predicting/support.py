@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from molmeta.assay import AssayModel, check_prior
 from molmeta.bundle import Bundle
 from molmeta.domains.molecules.assays import assays_of
 from molmeta.domains.molecules.checks import Refused, check_support, refused_error, report_duplicates
@@ -18,6 +17,7 @@ from molmeta.domains.molecules.labels import AssayLabels, LabelRule
 from molmeta.domains.molecules.tables import Table, read_table
 from molmeta.domains.molecules.workers import featurise_distinct
 from molmeta.errors import SupportError
+from molmeta.predicting.assay import AssayModel, check_prior
 
 Say = Callable[[str], None]
 _WAY_OUT = "Fix these rows, or rerun with --on-invalid drop (leave them out of the support)"
