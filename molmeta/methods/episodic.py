@@ -5,8 +5,10 @@ A method is its ``head``: from padded episodes of embeddings to logits, or to a 
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from torch.nn import functional as F
@@ -56,6 +58,9 @@ class HeadOutput:
     deviation: torch.Tensor | None = None
 
 
+Head = Callable[[torch.Tensor], HeadOutput]  # queries [t, m, d] -> what is said of them
+
+
 class EmbeddingLearner(Learner):
     """A learner whose head needs embeddings alone, so that one backbone pass serves a whole meta-batch."""
 
@@ -91,27 +96,21 @@ class EmbeddingLearner(Learner):
     def adapt(self, support: LabelledSet) -> EmbeddingPredictor:
         check_support(support, self.laws)
         encoded = self.encode(support.inputs).values
-        return EmbeddingPredictor(self, encoded, support.labels, support.kind, support.num_classes)
+        # The predictor has a head of its own; the backbone alone is shared.
+        frozen = copy.deepcopy(self, {id(self.backbone): self.backbone})
+        return EmbeddingPredictor(frozen, encoded, support.labels, support.kind, support.num_classes)
+
+    def conditioned(self, episodes: PaddedEpisodes) -> Head:
+        """The head once it has seen its support: override it where that is the costly part."""
+        return lambda query: self.head(replace(episodes, query=query))
 
     def predict_episodes(self, batch: EpisodeBatch) -> list[Prediction]:
         episodes, layout = _pad(batch, self.encode(batch.inputs).values)
-        output = self.head(episodes)
-        counts = layout.query_mask.sum(1).tolist()
-        if batch.kind.is_classification:
-            probabilities = _masked_logits(output, batch.num_classes).softmax(-1)
-            return [
-                Prediction(probabilities=p[:m, :k])
-                for p, m, k in zip(probabilities, counts, batch.num_classes.tolist(), strict=True)
-            ]
-        assert output.mean is not None
-        assert output.deviation is not None
-        mean = output.mean * batch.target_scale[:, None] + batch.target_loc[:, None]
-        deviation = output.deviation * batch.target_scale[:, None]
-        return [Prediction(mean=a[:m], deviation=s[:m]) for a, s, m in zip(mean, deviation, counts, strict=True)]
+        return _predictions(self.head(episodes), batch, layout.query_mask.sum(1).tolist())
 
 
 class EmbeddingPredictor:
-    """An embedding method specialised to one task: it keeps the support's embeddings.
+    """An embedding method specialised to one task: it has read the support's embeddings once.
 
     Raw inputs are encoded by the learner's backbone as it stands when ``predict`` is called; encodings need no
     backbone. That sharing is what lets many assays score one library while each molecule is encoded once.
@@ -120,29 +119,40 @@ class EmbeddingPredictor:
     def __init__(
         self, learner: EmbeddingLearner, encoded: torch.Tensor, labels: torch.Tensor, kind: TaskKind, num_classes: int
     ) -> None:
+        values = labels if not kind.is_classification else torch.zeros(1, device=labels.device)
+        spread = values.std(correction=0) * (values.max() > values.min())
         self._learner = learner
-        self._encoded = encoded
-        self._labels = labels
-        self._kind = kind
-        self._num_classes = num_classes
+        self._batch = EpisodeBatch(
+            inputs=Encoding(encoded),
+            labels=labels,
+            episode=torch.zeros_like(labels, dtype=torch.int64),
+            is_support=torch.ones_like(labels, dtype=torch.bool),
+            num_classes=torch.tensor([num_classes], device=labels.device),
+            kind=kind,
+            target_loc=values.mean().reshape(1),
+            target_scale=torch.where(spread > 0, spread, 1.0).reshape(1),
+        )
+        self._head = learner.conditioned(_pad(self._batch, encoded)[0])
 
     def predict(self, inputs: Inputs) -> Prediction:
         """Predict ``m`` rows of raw inputs or their Encoding."""
         query = self._learner.encode(inputs).values
-        n, m = len(self._labels), len(query)
-        values = self._labels if not self._kind.is_classification else torch.zeros(1)
-        spread = values.std(correction=0) * (values.max() > values.min())
-        batch = EpisodeBatch(
-            inputs=Encoding(torch.cat([self._encoded, query])),
-            labels=torch.cat([self._labels, self._labels.new_zeros(m)]),
-            episode=torch.zeros(n + m, dtype=torch.int64, device=query.device),
-            is_support=torch.arange(n + m, device=query.device) < n,
-            num_classes=torch.tensor([self._num_classes], device=query.device),
-            kind=self._kind,
-            target_loc=values.mean().reshape(1).to(query.device),
-            target_scale=torch.where(spread > 0, spread, 1.0).reshape(1).to(query.device),
-        )
-        return self._learner.predict_episodes(batch)[0]
+        return _predictions(self._head(query[None]), self._batch, [len(query)])[0]
+
+
+def _predictions(output: HeadOutput, batch: EpisodeBatch, counts: list[int]) -> list[Prediction]:
+    """A prediction an episode, of its first ``counts`` queries, in the labels' unit."""
+    if batch.kind.is_classification:
+        probabilities = _masked_logits(output, batch.num_classes).softmax(-1)
+        return [
+            Prediction(probabilities=p[:m, :k])
+            for p, m, k in zip(probabilities, counts, batch.num_classes.tolist(), strict=True)
+        ]
+    assert output.mean is not None
+    assert output.deviation is not None
+    mean = output.mean * batch.target_scale[:, None] + batch.target_loc[:, None]
+    deviation = output.deviation * batch.target_scale[:, None]
+    return [Prediction(mean=a[:m], deviation=s[:m]) for a, s, m in zip(mean, deviation, counts, strict=True)]
 
 
 def _pad(batch: EpisodeBatch, encoded: torch.Tensor) -> tuple[PaddedEpisodes, Layout]:

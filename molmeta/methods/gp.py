@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from molmeta.core.backbone import Backbone
 from molmeta.core.learner import Encoding, Laws
 from molmeta.core.task import Inputs, TaskKind
-from molmeta.methods.episodic import EmbeddingLearner, HeadOutput, PaddedEpisodes
+from molmeta.methods.episodic import EmbeddingLearner, Head, HeadOutput, PaddedEpisodes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,25 +99,31 @@ class GaussianProcess(EmbeddingLearner):
         return Encoding(torch.cat([F.normalize(view, dim=-1) for view in views], dim=-1))
 
     def head(self, episodes: PaddedEpisodes) -> HeadOutput:
+        return self.conditioned(episodes)(episodes.query)
+
+    def conditioned(self, episodes: PaddedEpisodes) -> Head:
+        """The Cholesky factors are made once, however many blocks of queries follow."""
         if not episodes.kind.is_classification:
-            mean, variance = posterior(self.regression, episodes, episodes.targets)
-            return HeadOutput(mean=mean[..., 0], deviation=variance.sqrt())
+            posterior = Posterior(self.regression, episodes, episodes.targets)
+            return lambda query: _regressed(*posterior(query))
         signs = (2 * episodes.targets - 1) * episodes.support_mask[..., None]
-        prior_support, prior_query = self._prior(episodes)
-        mean, variance = posterior(self.classification, episodes, signs, prior_support, prior_query)
+        posterior = Posterior(self.classification, episodes, signs, self._prior(episodes.support, episodes.kind))
+        return lambda query: self._classified(*posterior(query, self._prior(query, episodes.kind)))
+
+    def _classified(self, mean: torch.Tensor, variance: torch.Tensor) -> HeadOutput:
         shrinkage = (1 + self.log_shrinkage.exp() * variance[..., None]).sqrt()
         return HeadOutput(logits=self.log_scale.exp() * mean / shrinkage)
 
-    def _prior(self, episodes: PaddedEpisodes) -> tuple[torch.Tensor, torch.Tensor]:
-        """g for each class, ``[t, n, k]`` and ``[t, m, k]``: opposite for the two classes of a binary task."""
-        if not self.config.prior or episodes.kind is not TaskKind.BINARY:
-            zero = episodes.support.new_zeros(())
-            return zero, zero
-        direction = episodes.support.new_tensor([-1.0, 1.0])
-        learned = self.backbone.views[0]
-        of_support = self.prior(episodes.support[..., :learned]) * direction
-        of_query = self.prior(episodes.query[..., :learned]) * direction
-        return of_support, of_query
+    def _prior(self, rows: torch.Tensor, kind: TaskKind) -> torch.Tensor:
+        """g for each class of ``rows [t, n, d]``, ``[t, n, k]``: opposite for the two classes of a binary task."""
+        if not self.config.prior or kind is not TaskKind.BINARY:
+            return rows.new_zeros(())
+        g: torch.Tensor = self.prior(rows[..., : self.backbone.views[0]]) * rows.new_tensor([-1.0, 1.0])
+        return g
+
+
+def _regressed(mean: torch.Tensor, variance: torch.Tensor) -> HeadOutput:
+    return HeadOutput(mean=mean[..., 0], deviation=variance.sqrt())
 
 
 def share_grid(views: int, parts: int = 4) -> torch.Tensor:
@@ -126,30 +132,40 @@ def share_grid(views: int, parts: int = 4) -> torch.Tensor:
     return 0.9 * torch.tensor(splits, dtype=torch.float64) / parts + 0.1 / views
 
 
-def posterior(
-    kernel: Kernel,
-    episodes: PaddedEpisodes,
-    targets: torch.Tensor,
-    prior_support: torch.Tensor | float = 0.0,
-    prior_query: torch.Tensor | float = 0.0,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean ``[t, m, c]`` and variance ``[t, m]`` (noise included) of ``targets [t, n, c]``, averaged over the grid."""
-    mask = episodes.support_mask[..., None].to(targets.dtype)
-    base = targets.sum(1, keepdim=True) / mask.sum(1, keepdim=True)
-    residual = (targets - base - prior_support) * mask
-    # Padding rows are masked: with the noise on their diagonal they stand apart from every other row.
-    within = kernel(episodes.support, episodes.support) * mask * mask.mT
-    identity = torch.eye(within.shape[-1], dtype=within.dtype, device=within.device)
-    factor = torch.linalg.cholesky(within + identity * kernel.noise)
-    solved = torch.cholesky_solve(residual.expand(len(factor), *residual.shape), factor)
-    across = kernel(episodes.query, episodes.support) * mask.mT
-    means = across @ solved  # [s, t, m, c]
-    explained = torch.linalg.solve_triangular(factor, across.mT, upper=False).square().sum(-2)
-    variances = (kernel.own - explained).clamp(min=0) + kernel.noise
-    # One-against-the-rest columns see the same rows: their evidence is averaged, not added up.
-    fit = (residual * solved).sum(-2).mean(-1)
-    evidence = -fit / 2 - factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    weights = evidence.softmax(0)[..., None]  # [s, t, 1]
-    mean = (weights[..., None] * means).sum(0)
-    spread = (means - mean).square().mean(-1)
-    return base + prior_query + mean, (weights * (variances + spread)).sum(0)
+class Posterior:
+    """The process given a support: ``posterior(query, prior)`` is its mean and variance, averaged over the grid.
+
+    Args:
+        kernel: of the kind's family.
+        episodes: whose support is read.
+        targets: ``[t, n, c]``.
+        prior: g of the support, ``[t, n, c]``, or a scalar.
+    """
+
+    def __init__(
+        self, kernel: Kernel, episodes: PaddedEpisodes, targets: torch.Tensor, prior: torch.Tensor | float = 0.0
+    ) -> None:
+        self.kernel = kernel
+        self.support = episodes.support
+        self.mask = episodes.support_mask[..., None].to(targets.dtype)
+        self.base = targets.sum(1, keepdim=True) / self.mask.sum(1, keepdim=True)
+        residual = (targets - self.base - prior) * self.mask
+        # Padding rows are masked: with the noise on their diagonal they stand apart from every other row.
+        within = kernel(self.support, self.support) * self.mask * self.mask.mT
+        identity = torch.eye(within.shape[-1], dtype=within.dtype, device=within.device)
+        self.factor = torch.linalg.cholesky(within + identity * kernel.noise)
+        self.solved = torch.cholesky_solve(residual.expand(len(self.factor), *residual.shape), self.factor)
+        # One-against-the-rest columns see the same rows: their evidence is averaged, not added up.
+        fit = (residual * self.solved).sum(-2).mean(-1)
+        evidence = -fit / 2 - self.factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        self.weights = evidence.softmax(0)[..., None]  # [s, t, 1]
+
+    def __call__(self, query: torch.Tensor, prior: torch.Tensor | float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean ``[t, m, c]`` and variance ``[t, m]`` (noise included) of ``query [t, m, d]`` with its ``prior``."""
+        across = self.kernel(query, self.support) * self.mask.mT
+        means = across @ self.solved  # [s, t, m, c]
+        explained = torch.linalg.solve_triangular(self.factor, across.mT, upper=False).square().sum(-2)
+        variances = (self.kernel.own - explained).clamp(min=0) + self.kernel.noise
+        mean = (self.weights[..., None] * means).sum(0)
+        spread = (means - mean).square().mean(-1)
+        return self.base + prior + mean, (self.weights * (variances + spread)).sum(0)

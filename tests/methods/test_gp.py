@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from molmeta.core.episode import EpisodeBatch, LabelledSet
 from molmeta.core.learner import Encoding, Prediction
 from molmeta.core.task import Inputs, TaskKind
-from molmeta.methods.episodic import _pad
-from molmeta.methods.gp import GaussianProcess, GPConfig, posterior
+from molmeta.methods.episodic import PaddedEpisodes, _pad
+from molmeta.methods.gp import GaussianProcess, GPConfig, Posterior
 from tests.toy import Net, NetConfig, episodes
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -64,6 +64,12 @@ def parts(batch: EpisodeBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor
     assert isinstance(support.inputs, Encoding)
     assert isinstance(query.inputs, Encoding)
     return support.inputs.values, support.labels, query.inputs.values
+
+
+def given(model: GaussianProcess, padded: PaddedEpisodes, prior: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and variance of the signs of a binary episode."""
+    g = [model._prior(rows, BINARY) if prior else 0.0 for rows in (padded.support, padded.query)]
+    return Posterior(model.classification, padded, 2 * padded.targets - 1, g[0])(padded.query, g[1])
 
 
 def only(model: GaussianProcess, batch: EpisodeBatch) -> Prediction:
@@ -148,7 +154,7 @@ def test_two_views_and_a_learned_mean_equal_gpytorch_s_processes_mixed_by_their_
     spread = (weights * (torch.stack(variances) + torch.stack(means).square())).sum(0) - expected.square()
     padded, _ = _pad(batch, batch.inputs.values)  # type: ignore[attr-defined]
     with torch.no_grad():
-        mean, variance = posterior(model.classification, padded, 2 * padded.targets - 1, *model._prior(padded))
+        mean, variance = given(model, padded, prior=True)
     torch.testing.assert_close(mean[0, :, 1], expected, rtol=1e-6, atol=1e-7)
     torch.testing.assert_close(mean[0, :, 0], -expected, rtol=1e-6, atol=1e-7)
     torch.testing.assert_close(variance[0], spread, rtol=1e-6, atol=1e-7)
@@ -227,10 +233,9 @@ def test_the_prior_s_weight_falls_as_the_support_grows() -> None:
     weights = []
     for n in (4, 16, 64, 256):
         padded, _ = _pad(batch := encoded(BINARY, n, 50, 2), batch.inputs.values)  # type: ignore[attr-defined]
-        signs = 2 * padded.targets - 1
         with torch.no_grad():
-            pushed, _ = posterior(model.classification, padded, signs, *model._prior(padded))
-            plain, _ = posterior(model.classification, padded, signs)
+            pushed, _ = given(model, padded, prior=True)
+            plain, _ = given(model, padded, prior=False)
         weights.append(float((pushed - plain)[..., 1].mean() / model.prior.bias))
     assert 1 > weights[0] > weights[1] > weights[2] > weights[3] > 0
     assert weights[3] < 0.2 * weights[0]
