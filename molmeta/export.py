@@ -19,6 +19,8 @@ from molmeta.files import write_whole
 from molmeta.recipe import Recipe, make_learner
 from molmeta.training.state import load_tensors
 
+_LISTED = 20  # entries of a list that the text of a card shows
+
 
 def export(
     runs: Sequence[Path],
@@ -88,5 +90,7 @@ def card_text(bundle: Bundle) -> str:
             lines += [f"**{key.replace('_', ' ')}**", "", *(f"- {k}: {v}" for k, v in value.items()), ""]
         else:
             text = value if isinstance(value, str) else json.dumps(value)
+            if isinstance(value, list) and len(value) > _LISTED:
+                text = f"{len(value):,}, listed in the model file's card"
             lines += [f"**{key.replace('_', ' ')}**: {text}", ""]
     return "\n".join(lines)

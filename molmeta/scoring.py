@@ -19,7 +19,7 @@ from molmeta.devices import choose_device
 from molmeta.domains import SOURCES
 from molmeta.errors import ConfigError, DataError
 from molmeta.evaluation.fewshot import Score, default_draw, evaluate
-from molmeta.evaluation.statistics import summarise
+from molmeta.evaluation.statistics import compare, per_task, summarise
 from molmeta.export import member_of_run
 from molmeta.recipe import make_learner, named
 
@@ -63,6 +63,16 @@ class Result:
                 lines.append(f"{size:>7}      0  no task is large enough")
         undefined = sum(summarise(self.scores, metrics[0], size).undefined for size in self.question.sizes)
         return lines + ([f"{undefined} draws have a query of one class and no score"] if undefined else [])
+
+    def against(self, other: Sequence[Score]) -> list[str]:
+        """A line a support size: the paired difference to other scores, with its 95 % interval over tasks."""
+        metric = _HEADLINE[TaskKind(self.question.kind)][0]
+        lines = []
+        for size in self.question.sizes:
+            if any(s.support_size == size for s in other):
+                gap = compare(per_task(self.scores, metric, size), per_task(other, metric, size))
+                lines.append(f"{size:>7}  {metric} {gap}")
+        return lines
 
 
 # Learners that need no training: what a practitioner has without meta-learning.

@@ -26,12 +26,17 @@ def train(own: list[str], out: Path, *more: str) -> int:
     return main(["train", "--method", "gp", *TINY, *own, *more, "-o", str(out)])
 
 
-def test_own_assays_train_evaluate_export_and_predict(own: list[str], tmp_path: Path) -> None:
+def test_own_assays_train_evaluate_export_and_predict(
+    own: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run, model, scores, out = (tmp_path / name for name in ("run", "mine.safetensors", "scores.csv", "out.csv"))
     assert train(own, run) == 0
     assert {p.name for p in run.iterdir()} >= {"config.toml", "history.jsonl", "model.safetensors", "card.json"}
     assert main(["evaluate", str(run), *own, "-n", "8", "--seeds", "2", "-o", str(scores)]) == 0
     assert {(s.support_size, s.seed) for s in read_csv(scores)} == {(8, 0), (8, 1)}
+    capsys.readouterr()
+    assert main(["evaluate", str(run), *own, "-n", "8", "--seeds", "2", "--against", str(scores)]) == 0
+    assert "+0.000 [+0.000, +0.000], 0/1 tasks higher" in capsys.readouterr().out
     assert main(["export", str(run), "-o", str(model), "--no-score", "--licence", "mine"]) == 0
     support = own_assays(tmp_path / "support.csv", rows=16)
     arguments = ["--support", str(support), "--label", "has_0", "--query", MOLECULES[-1], "-o", str(out)]
