@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -140,6 +142,13 @@ def test_a_saved_estimator_predicts_as_before(tmp_path, bundle, cls, y):
     assert again.y_.dtype == y.dtype
     refitted = clone(again).fit(DRUGS[:10], y[:10])
     np.testing.assert_array_equal(refitted.predict(DRUGS), model.predict(DRUGS))
+
+
+@pytest.mark.parametrize("method", ["gp", "protonet", "maml"])
+def test_a_fitted_estimator_goes_through_pickle(method):
+    model = FewShotClassifier(tiny_bundle(method, reference=False)).fit(DRUGS[:8], Y[:8])
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(again.predict_proba(DRUGS), model.predict_proba(DRUGS))
 
 
 def test_only_its_own_file_is_loaded(tmp_path, bundle):

@@ -9,6 +9,7 @@ import copy
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch.nn import functional as F
@@ -102,7 +103,10 @@ class EmbeddingLearner(Learner):
 
     def conditioned(self, episodes: PaddedEpisodes) -> Head:
         """The head once it has seen its support: override it where that is the costly part."""
-        return lambda query: self.head(replace(episodes, query=query))
+        return partial(self._head_of, episodes)
+
+    def _head_of(self, episodes: PaddedEpisodes, query: torch.Tensor) -> HeadOutput:
+        return self.head(replace(episodes, query=query))
 
     def predict_episodes(self, batch: EpisodeBatch) -> list[Prediction]:
         episodes, layout = _pad(batch, self.encode(batch.inputs).values)

@@ -18,6 +18,7 @@ kinds has its own kernel parameters.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 
 import torch
@@ -104,13 +105,13 @@ class GaussianProcess(EmbeddingLearner):
     def conditioned(self, episodes: PaddedEpisodes) -> Head:
         """The Cholesky factors are made once, however many blocks of queries follow."""
         if not episodes.kind.is_classification:
-            posterior = Posterior(self.regression, episodes, episodes.targets)
-            return lambda query: _regressed(*posterior(query))
+            return partial(_regressed, Posterior(self.regression, episodes, episodes.targets))
         signs = (2 * episodes.targets - 1) * episodes.support_mask[..., None]
         posterior = Posterior(self.classification, episodes, signs, self._prior(episodes.support, episodes.kind))
-        return lambda query: self._classified(*posterior(query, self._prior(query, episodes.kind)))
+        return partial(self._classified, posterior, episodes.kind)
 
-    def _classified(self, mean: torch.Tensor, variance: torch.Tensor) -> HeadOutput:
+    def _classified(self, posterior: Posterior, kind: TaskKind, query: torch.Tensor) -> HeadOutput:
+        mean, variance = posterior(query, self._prior(query, kind))
         shrinkage = (1 + self.log_shrinkage.exp() * variance[..., None]).sqrt()
         return HeadOutput(logits=self.log_scale.exp() * mean / shrinkage)
 
@@ -122,7 +123,8 @@ class GaussianProcess(EmbeddingLearner):
         return g
 
 
-def _regressed(mean: torch.Tensor, variance: torch.Tensor) -> HeadOutput:
+def _regressed(posterior: Posterior, query: torch.Tensor) -> HeadOutput:
+    mean, variance = posterior(query)
     return HeadOutput(mean=mean[..., 0], deviation=variance.sqrt())
 
 
