@@ -75,14 +75,19 @@ def summary(counts: Mapping[str, int], out: Path | None) -> list[str]:
         reasons = "left out" if counts["dropped"] else "their prediction is blank, the reason in molmeta_reason"
         lines.append(f"{invalid:,} of {counts['rows']:,} molecules cannot be used: {reasons}.")
     if known := counts["in support"]:
-        lines.append(f"{known:,} query molecules are in the support too: they were measured.")
+        lines.append(f"{_are(known, 'query molecule')} in the support too: measured already.")
     if far := counts["far"]:
-        lines.append(f"{far:,} molecules are far from both support and training chemistry (..._far): trust them less.")
+        lines.append(f"{_are(far, 'molecule')} far from both support and training chemistry (..._far): trust less.")
     if counts["dropped"] and out is not None:
         lines.append(f"Wrote the rows left out to {dropped_path(out)}.")
     if out is not None:
-        lines.append(
-            f"Wrote {counts['rows'] - counts['dropped']:,} rows to {out}. Next: sort them by ..._probability "
-            "or ..._prediction, and measure the best"
+        written = counts["rows"] - counts["dropped"]
+        advice = " Next: sort them by ..._probability or ..._prediction, and measure the best" * (
+            invalid < counts["rows"]
         )
+        lines.append(f"Wrote {written:,} row{'s' * (written != 1)} to {out}.{advice}")
     return lines
+
+
+def _are(count: int, what: str) -> str:
+    return f"{count:,} {what}{' is' if count == 1 else 's are'}"

@@ -133,6 +133,8 @@ def predict_library(request: PredictRequest, say: Say, counting: Counting) -> Co
         )
     tables = _query(request)
     first = next(tables)
+    if len(first.data.columns) > 1:
+        say(f'{first.source}: structures in "{first.smiles_column}"')
     models = support.learn(bundle, request.prior)
     columns = [AssayColumns(assay, model) for assay, model in zip(support.assays, models, strict=True)]
     job = _Job(request, support, columns, list(first.data.columns), say)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from molmeta.bundle import Bundle
-from molmeta.domains.molecules.assays import assays_of
+from molmeta.core.task import TaskKind
+from molmeta.domains.molecules.assays import assays_of, columns_of
 from molmeta.domains.molecules.checks import Refused, check_support, refused_error, report_duplicates
 from molmeta.domains.molecules.featurise import Featurised
 from molmeta.domains.molecules.labels import AssayLabels, LabelRule
@@ -20,6 +22,7 @@ from molmeta.errors import SupportError
 from molmeta.predicting.assay import AssayModel, check_prior
 
 Say = Callable[[str], None]
+_LISTED = 10
 _WAY_OUT = "Fix these rows, or rerun with --on-invalid drop (leave them out of the support)"
 
 
@@ -88,7 +91,9 @@ def read_support(
     """
     table = read_table(source, smiles_column)
     rule = rule or LabelRule()
-    assays = assays_of(table, labels, assay_column, rule.kind, rule.positive, rule.threshold, rule.active)
+    columns = columns_of(table, labels, assay_column)
+    say(f'{table.source}: structures in "{table.smiles_column}", {columns.sentence}')
+    assays = assays_of(table, columns.chosen, columns.assays, rule.kind, rule.positive, rule.threshold, rule.active)
     positions = sorted({int(p) for assay in assays for p in assay.positions})
     molecules = featurise_distinct([table.smiles[p] for p in positions])
     refused = _refused(table, positions, molecules)
@@ -99,7 +104,7 @@ def read_support(
         say(f"Left out of the support: {str(error).rpartition(chr(10))[0]}")
     bad = {one.row for one in refused}
     usable = [_without(assay, bad) for assay in assays]
-    _check_all(usable)
+    _check_all(usable, is_wide=columns.assays is None)
     return _support(table, usable, positions, molecules, say)
 
 
@@ -110,23 +115,32 @@ def _refused(table: Table, positions: Sequence[int], molecules: Featurised) -> l
 
 def _without(assay: AssayLabels, rows: set[int]) -> AssayLabels:
     kept = [i for i, row in enumerate(assay.rows.tolist()) if row not in rows]
+    labels, classes = assay.labels[kept], assay.classes
+    if assay.kind is TaskKind.MULTICLASS:  # a class may have lost its only molecule
+        present, labels = np.unique(labels, return_inverse=True)
+        classes = tuple(classes[int(i)] for i in present)
     return replace(
         assay,
         positions=assay.positions[kept],
         rows=assay.rows[kept],
         smiles=[assay.smiles[i] for i in kept],
         texts=[assay.texts[i] for i in kept],
-        labels=assay.labels[kept],
+        labels=labels,
+        classes=classes,
     )
 
 
-def _check_all(assays: Sequence[AssayLabels]) -> None:
-    problems = []
+def _check_all(assays: Sequence[AssayLabels], *, is_wide: bool) -> None:
+    problems, good = [], []
     for assay in assays:
         try:
             check_support(assay)
+            good.append(assay.name)
         except SupportError as error:
             problems.append(str(error))
+    if problems and good:
+        others = " ".join(f"--label {shlex.quote(name)}" for name in good[:_LISTED]) + " ..." * (len(good) > _LISTED)
+        problems.append(f"  Or leave such assays out: {others if is_wide else 'remove their rows'}")
     if problems:
         raise SupportError("\n".join(problems))
 
@@ -142,10 +156,18 @@ def _support(
         say(assay.sentence)
         if repeated := report_duplicates(assay, [canonical[text] for text in assay.smiles]).sentence:
             say(repeated)
-    flagged = [flags for flags in molecules.flags if flags]
+    flagged: dict[str, list[str]] = {}
+    for position, flags in zip(positions, molecules.flags, strict=True):
+        if flags:
+            flagged.setdefault(flags, []).append(str(table.rows[position]))
     if flagged:
-        say(f"{len(flagged)} support molecules are used as written, though flagged: {'; '.join(sorted(set(flagged)))}")
+        say(f"Used as written, though flagged: {'; '.join(_with_rows(*item) for item in sorted(flagged.items()))}")
     return Support(assays, molecules, row_of)
+
+
+def _with_rows(flags: str, rows: Sequence[str]) -> str:
+    more = ", ..." * (len(rows) > _LISTED)
+    return f"row{'s' * (len(rows) > 1)} {', '.join(rows[:_LISTED])}{more} ({flags})"
 
 
 def say_prior(assays: Sequence[AssayLabels], models: Sequence[AssayModel], say: Say) -> None:

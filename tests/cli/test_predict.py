@@ -17,10 +17,10 @@ import pandas as pd
 import pytest
 from rdkit import Chem
 
-from molmeta import library
 from molmeta.bundle import Bundle, Member
 from molmeta.cli import main
 from molmeta.estimators import FewShotClassifier, FewShotRegressor
+from molmeta.predicting import library
 from molmeta.recipe import make_learner
 from tests.bundles import BACKBONE, DRUGS, tiny_bundle
 
@@ -191,6 +191,47 @@ def test_one_smiles_is_a_query_and_stdout_an_output(folder, run):
 def test_a_long_smiles_is_a_query_and_no_file(folder, run):
     code, out, _ = run("--smiles-column", "smiles", query="C" * 400)
     assert (code, len(out.splitlines())) == (0, 2)
+
+
+def test_a_broken_smiles_is_refused_with_the_chemical_reason(folder, run):
+    code, _, err = run(query="C1CC")
+    assert code == 2
+    assert "there is no file C1CC. As a SMILES it cannot be read: ring opened but never closed" in err
+    assert "SMILES" not in run(query="library.csv")[2]
+
+
+def test_the_columns_that_were_found_are_said(folder, run):
+    rows = [("A", s, i % 2, i / 2, "x") for i, s in enumerate(DRUGS)]
+    write("support.csv", "assay,structure,label,pic50,note", rows)
+    err = run("-o", "out.csv")[2]
+    assert (
+        'support.csv: structures in "structure", assays in "assay", labels in "label" '
+        '(not labels: "note" holds text ("x", row 1); "pic50" gives way to "label")'
+    ) in err
+    assert 'query.csv: structures in "smiles"' in err
+
+
+def test_an_assay_of_one_class_can_be_left_out_of_many(folder, run):
+    write("support.csv", "smiles,a,b c", [(s, 1, i % 2) for i, s in enumerate(DRUGS)])
+    code, _, err = run("-o", "out.csv")
+    assert code == 2
+    assert "assay a has 12 actives and 0 inactives" in err
+    assert "leave such assays out: --label 'b c'" in err
+    assert run("--label", "b c", "-o", "out.csv")[0] == 0
+
+
+def test_what_is_said_of_the_labels_is_what_is_used(folder, run):
+    write("support.csv", "smiles,colour", [*zip(DRUGS, ["red", "green"] * 6, strict=True), ("C1CC", "blue")])
+    code, _, err = run("--label", "colour", "--on-invalid", "drop", "--kind", "multiclass", "-o", "out.csv")
+    assert code == 0
+    assert '"green" (6 rows), "red" (6 rows)' in err
+    assert "blue" not in err
+    assert "colour_molmeta_probability_blue" not in table("out.csv")
+
+
+def test_flagged_support_molecules_are_named_by_their_rows(folder, run):
+    write("support.csv", "smiles,active", [*zip(DRUGS, LABELS, strict=True), ("CCN.Cl", 1)])
+    assert "Used as written, though flagged: row 13 (2 fragments)" in run("-o", "out.csv")[2]
 
 
 def test_a_last_row_of_nothing_is_a_row(folder, run):

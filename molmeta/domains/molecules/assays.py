@@ -3,7 +3,7 @@
 Where nothing is said, a table is long if one of its columns is named assay, assay_id, task or the like. Label columns
 are those asked for; else every column whose values are all numbers or active/inactive words, but for identifiers:
 columns named id, index, cas, ... or of more than ten whole numbers, all different and either consecutive or all 1000
-and more.
+and more. Where no column is such, the only one named label, activity, class, ... is taken, whatever it holds.
 Other columns, such as free text, are ignored and kept.
 """
 
@@ -26,6 +26,8 @@ _IDENTIFIER = re.compile(
     r"(^|[\W_])(id|ids|idx|index|no|nr|num|number|row|name|cas|casrn|cid|sid|inchi|inchikey|registry)$|ID$|^unnamed"
 )
 _SMALLEST_IDENTIFIER = 1000
+_EMPTY = "is empty"
+_LISTED = 20
 
 Parts = Mapping[str, tuple[Sequence[int], Sequence[str]]]  # assay -> positions of its rows, labels of every row
 
@@ -37,16 +39,20 @@ class LabelColumns:
     Attributes:
         chosen: the label columns.
         ignored: the other columns, each with the reason.
+        assays: the column that says which assay a row belongs to (long layout).
     """
 
     chosen: tuple[str, ...]
     ignored: Mapping[str, str]
+    assays: str | None = None
 
     @property
     def sentence(self) -> str:
         """The same in words."""
-        rest = "; ".join(f'"{name}" {why}' for name, why in self.ignored.items())
-        return f"labels: {', '.join(self.chosen)}" + (f" (not labels: {rest})" if rest else "")
+        assays = f'assays in "{self.assays}", ' if self.assays else ""
+        labels = ", ".join(f'"{name}"' for name in self.chosen[:_LISTED]) + ", ..." * (len(self.chosen) > _LISTED)
+        rest = "; ".join(f'"{name}" {why}' for name, why in list(self.ignored.items())[:_LISTED])
+        return f"{assays}labels in {labels}" + (f" (not labels: {rest})" if rest else "")
 
 
 def label_columns_of(table: Table, asked: Sequence[str] | None = None, not_labels: Sequence[str] = ()) -> LabelColumns:
@@ -65,25 +71,28 @@ def label_columns_of(table: Table, asked: Sequence[str] | None = None, not_label
         if absent := [name for name in asked if name not in columns]:
             raise missing_columns(absent, columns, table.source)
         return LabelColumns(tuple(asked), {name: "was not asked for" for name in columns if name not in asked})
-    reasons = {name: _why_not_labels(name, table.column(name)) for name in columns}
+    reasons = {name: _why_not_labels(name, table.column(name), table.first_row) for name in columns}
     chosen = tuple(name for name, why in reasons.items() if not why)
-    ignored = {name: why for name, why in reasons.items() if why}
+    if not chosen:
+        named = [name for name, why in reasons.items() if _plain(name) in _LABEL_NAMES and why != _EMPTY]
+        chosen = tuple(named) if len(named) == 1 else ()
+    ignored = {name: why for name, why in reasons.items() if name not in chosen}
     if not chosen:
         listed = "".join(f'\n  "{name}" {why}' for name, why in ignored.items())
         raise InputError(f"{table.source} has no column of labels.{listed}\n  Name it with --label")
     return LabelColumns(chosen, ignored)
 
 
-def _why_not_labels(name: str, values: Sequence[str]) -> str:
-    given = [value.strip() for value in values if not is_missing(value)]
+def _why_not_labels(name: str, values: Sequence[str], first_row: int) -> str:
+    given = {row: value.strip() for row, value in enumerate(values, first_row) if not is_missing(value)}
     if not given:
-        return "is empty"
+        return _EMPTY
     if _IDENTIFIER.search(name if name.endswith("ID") else name.casefold()):
         return "is named as an identifier"
-    wrong = next((value for value in given if not _may_be_label(value)), None)
+    wrong = next((row for row, value in given.items() if not _may_be_label(value)), None)
     if wrong is not None:
-        return f'holds text ("{wrong:.30}")'
-    return "holds identifiers" if _are_identifiers(given) else ""
+        return f'holds text ("{given[wrong]:.30}", row {wrong})'
+    return "holds identifiers" if _are_identifiers(list(given.values())) else ""
 
 
 def _may_be_label(value: str) -> bool:
@@ -96,6 +105,21 @@ def _are_identifiers(values: Sequence[str]) -> bool:
     numbers = [int(value) for value in values]
     consecutive = all(b - a == 1 for a, b in pairwise(numbers))
     return consecutive or min(numbers) >= _SMALLEST_IDENTIFIER
+
+
+def columns_of(
+    table: Table, label_columns: Sequence[str] | None = None, assay_column: str | None = None
+) -> LabelColumns:
+    """Settle the layout of a table, and its columns; those named are taken.
+
+    Raises:
+        InputError: a column is missing, or which one it is is not clear.
+    """
+    assay_column = assay_column or _assay_column(table, label_columns)
+    if assay_column is None:
+        return label_columns_of(table, label_columns)
+    label, ignored = _long_label(table, label_columns, assay_column)
+    return LabelColumns((label,), ignored, assay_column)
 
 
 def assays_of(
@@ -123,13 +147,12 @@ def assays_of(
         ConfigError: the settings contradict each other.
     """
     rule = LabelRule(kind=kind, positive=positive, threshold=threshold, active=active)
-    assay_column = assay_column or _assay_column(table, label_columns)
-    if assay_column is None:
-        columns = label_columns_of(table, label_columns).chosen
-        parts: Parts = {name: (range(len(table)), table.column(name)) for name in columns}
+    columns = columns_of(table, label_columns, assay_column)
+    if columns.assays is None:
+        parts: Parts = {name: (range(len(table)), table.column(name)) for name in columns.chosen}
     else:
-        label = _long_label(table, label_columns, assay_column)
-        parts = {name: (places, table.column(label)) for name, places in _groups(table, assay_column).items()}
+        texts = table.column(columns.chosen[0])
+        parts = {name: (places, texts) for name, places in _groups(table, columns.assays).items()}
     return _read_all(table, parts, rule)
 
 
@@ -158,14 +181,15 @@ def _assay_column(table: Table, label_columns: Sequence[str] | None) -> str | No
     return names[0] if names else None
 
 
-def _long_label(table: Table, label_columns: Sequence[str] | None, assay_column: str) -> str:
+def _long_label(table: Table, label_columns: Sequence[str] | None, assay_column: str) -> tuple[str, Mapping[str, str]]:
     if assay_column not in table.data.columns:
         raise missing_columns([assay_column], [str(name) for name in table.data.columns], table.source)
-    columns = label_columns_of(table, label_columns, [assay_column]).chosen
-    named = [name for name in columns if _plain(name) in _LABEL_NAMES]
-    found = named if len(named) == 1 else columns
+    columns = label_columns_of(table, label_columns, [assay_column])
+    named = [name for name in columns.chosen if _plain(name) in _LABEL_NAMES]
+    found = named if len(named) == 1 else columns.chosen
     if len(found) == 1:
-        return found[0]
+        others = {name: f'gives way to "{found[0]}"' for name in columns.chosen if name not in found}
+        return found[0], {**columns.ignored, **others}
     raise InputError(
         f'{table.source} is a long table (column "{assay_column}" says the assay), with one column of labels; '
         f"it may be {' or '.join(found)}. Name it with --label"

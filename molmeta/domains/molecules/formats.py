@@ -29,6 +29,7 @@ _HEAD = 1 << 16
 _SAMPLE = 1 << 22
 _SDF_SUFFIXES = (".sdf", ".sd", ".mol")
 _SMI_SUFFIXES = (".smi", ".ism")
+_TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".parquet", ".pq", *_SDF_SUFFIXES, *_SMI_SUFFIXES)
 _FOREIGN = {
     b"PK\x03\x04": "a zip archive or an Excel workbook",
     b"\xd0\xcf\x11\xe0": "an Excel workbook",
@@ -91,7 +92,7 @@ def _regular_file(given: str, name: str) -> Iterator[Path]:
     try:
         mode = path.stat().st_mode
     except FileNotFoundError as error:
-        raise InputError(f"there is no file {name}.{_near_names(path)}") from error
+        raise InputError(f"there is no file {name}.{near_names(path)}") from error
     except (OSError, ValueError) as error:
         raise InputError(f"{name:.200} cannot be opened: {getattr(error, 'strerror', None) or error}") from error
     if stat.S_ISDIR(mode):
@@ -112,11 +113,17 @@ def _copied(stream: BinaryIO) -> Iterator[Path]:
         yield path
 
 
-def _near_names(path: Path) -> str:
+def is_table_name(name: str) -> bool:
+    """Whether a name ends as a table's does."""
+    return Path(name.lower().removesuffix(".gz")).suffix in _TABLE_SUFFIXES
+
+
+def near_names(path: Path) -> str:
+    """A hint at files that a missing one may be mistaken for."""
     try:
         names = [entry.name for entry in path.parent.iterdir()]
-    except OSError:
-        return f" Nor is there a folder {path.parent}"
+    except (OSError, ValueError):
+        return f" Nor is there a folder {path.parent!s:.200}."
     near = difflib.get_close_matches(path.name, names, n=3)
     return f" Did you mean {' or '.join(near)}?" if near else ""
 

@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -87,7 +86,8 @@ class AssayLabels:
         labels: ``[n]`` class indices (int64), or values (float64).
         kind: what the labels are.
         classes: the classes' names, in the order of their indices; empty for regression.
-        sentence: what was decided, for a person to read.
+        because: why the labels are of that kind.
+        unlabelled: how many rows of the assay have no label.
     """
 
     name: str
@@ -98,7 +98,8 @@ class AssayLabels:
     labels: NDArray[np.int64] | NDArray[np.float64]
     kind: TaskKind
     classes: tuple[str, ...]
-    sentence: str
+    because: str = ""
+    unlabelled: int = 0
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -107,6 +108,19 @@ class AssayLabels:
     def num_classes(self) -> int:
         """k; 0 for regression."""
         return len(self.classes)
+
+    @property
+    def sentence(self) -> str:
+        """What was decided, for a person to read."""
+        if self.kind is TaskKind.REGRESSION:
+            what = f"{_rows(len(self))} from {self.labels.min():g} to {self.labels.max():g}"
+        else:
+            counts = [_rows(n) for n in np.bincount(self.labels.astype(np.int64), minlength=self.num_classes).tolist()]
+            shown = [f'"{name}" ({count})' for name, count in zip(self.classes, counts, strict=True)]
+            is_binary = self.kind is TaskKind.BINARY
+            what = f"active is {shown[1]}, inactive {shown[0]}" if is_binary else ", ".join(shown)
+        rest = f"; {_rows(self.unlabelled)} unlabelled" if self.unlabelled else ""
+        return f"{self.name}: {self.kind} ({self.because}); {what}{rest}"
 
 
 class Decided(NamedTuple):
@@ -157,7 +171,8 @@ def read_labels(
         labels=values.astype(np.int64) if decided.kind.is_classification else values,
         kind=decided.kind,
         classes=decided.classes,
-        sentence=_sentence(name, decided, len(positions) - len(labelled)),
+        because=decided.because,
+        unlabelled=len(positions) - len(labelled),
     )
 
 
@@ -281,19 +296,9 @@ def _cut(problem: _Problem, threshold: float, active: Direction) -> Decided:
     because = f"active is {active} {threshold:g}, or equal to it"
     if open_rows:
         listed = ", ".join(open_rows[:_LISTED]) + ", ..." * (len(open_rows) > _LISTED)
-        because += f"; {len(open_rows)} censored values that it does not decide are unlabelled (rows {listed})"
+        because += f"; censored values that it does not decide are unlabelled (rows {listed})"
     return Decided(labels, TaskKind.BINARY, ("inactive", "active"), because)
 
 
-def _sentence(name: str, decided: Decided, unlabelled: int) -> str:
-    labels = [label for label in decided.labels if label is not None]
-    counts = Counter(labels)
-    if decided.kind is TaskKind.BINARY:
-        inactive, active = decided.classes
-        what = f'active is "{active}" ({counts[1.0]} rows), inactive "{inactive}" ({counts[0.0]} rows)'
-    elif decided.kind is TaskKind.MULTICLASS:
-        what = ", ".join(f'"{c}" ({counts[float(i)]} rows)' for i, c in enumerate(decided.classes))
-    else:
-        what = f"{len(labels)} rows from {min(labels):g} to {max(labels):g}"
-    rest = f"; {unlabelled} rows unlabelled" if unlabelled else ""
-    return f"{name}: {decided.kind} ({decided.because}); {what}{rest}"
+def _rows(count: int) -> str:
+    return f"{count} row{'s' * (count != 1)}"

@@ -16,7 +16,7 @@ from types import MappingProxyType
 import pandas as pd
 
 from molmeta.domains.molecules import delimited
-from molmeta.domains.molecules.formats import STDIN, Form, count_rows, open_source
+from molmeta.domains.molecules.formats import STDIN, Form, count_rows, is_table_name, near_names, open_source
 from molmeta.domains.molecules.raw import RawTable, Row
 from molmeta.errors import InputError
 
@@ -117,7 +117,8 @@ def _tables(given: str | Path, chunk_rows: int | None, smiles_column: str | None
 
 @contextmanager
 def _raw_table(given: str, smiles_column: str | None) -> Iterator[tuple[str, RawTable]]:
-    if given != STDIN and _is_smiles(given):
+    if given != STDIN and not _exists(given):
+        _check_is_smiles(given)
         column = smiles_column or "smiles"
         yield given, RawTable([column], iter([Row([given])]), column)
         return
@@ -135,14 +136,21 @@ def _raw_table(given: str, smiles_column: str | None) -> Iterator[tuple[str, Raw
         yield source.name, raw
 
 
-def _is_smiles(given: str) -> bool:
-    """Whether an argument is a structure rather than a file: no file has that name, and it parses."""
+def _exists(given: str) -> bool:
     try:
-        if Path(given).exists():
-            return False
+        return Path(given).exists()
     except (OSError, ValueError):  # too long for a path
-        pass
-    return _heavy_atoms(given) > 0
+        return False
+
+
+def _check_is_smiles(given: str) -> None:
+    """Refuse an argument that is neither a file nor a structure."""
+    from molmeta.domains.molecules.parse import parse
+
+    parsed = parse(given)
+    if parsed.molecule is None:
+        as_smiles = "" if is_table_name(given) else f" As a SMILES it cannot be read: {parsed.reason}"
+        raise InputError(f"there is no file {given:.200}.{near_names(Path(given))}{as_smiles}")
 
 
 def _heavy_atoms(text: str) -> int:

@@ -43,10 +43,10 @@ def test_columns_that_are_no_labels_are_ignored_with_the_reason() -> None:
         "ChEMBL_ID": "is named as an identifier",
         "count": "holds identifiers",
         "pubchem": "holds identifiers",
-        "note": 'holds text ("text")',
+        "note": 'holds text ("text", row 1)',
         "blank": "is empty",
     }
-    assert columns.sentence.startswith('labels: y (not labels: "mol_id" is named as an identifier; ')
+    assert columns.sentence.startswith('labels in "y" (not labels: "mol_id" is named as an identifier; ')
 
 
 def test_a_column_that_is_asked_for_is_taken() -> None:
@@ -58,9 +58,17 @@ def test_a_column_that_is_asked_for_is_taken() -> None:
 
 def test_a_table_without_labels_is_refused_with_the_reasons() -> None:
     with pytest.raises(
-        InputError, match=r"no column of labels\.\n  \"note\" holds text \(\"a\"\)\n  Name it with --label"
+        InputError, match=r"no column of labels\.\n  \"note\" holds text \(\"a\", row 1\)\n  Name it with --label"
     ):
         assays_of(table(note=["a", "b"]))
+
+
+def test_a_column_named_for_labels_is_taken_where_there_is_no_other() -> None:
+    (assay,) = assays_of(table(activity=["low", "high", "mid"] * 4, note=["text"] * 12))
+    assert (assay.name, assay.classes) == ("activity", ("high", "low", "mid"))
+    with pytest.raises(InputError, match=r"(?s)1 of 4 labels of assay y .* 3  maybe"):
+        assays_of(table(y=["1", "0", "maybe", "1"]))
+    assert [a.name for a in assays_of(table(target=["EGFR"] * 4, hit=["1", "0"] * 2))] == ["hit"]
 
 
 def test_a_long_table_is_grouped_by_its_assays() -> None:

@@ -68,7 +68,7 @@ def test_a_forced_kind_overrides_the_rule() -> None:
 
 def test_the_decision_is_said_in_a_sentence() -> None:
     assert read(["1", "0", "", "1"]).sentence == (
-        'A: binary (two distinct values); active is "1" (2 rows), inactive "0" (1 rows); 1 rows unlabelled'
+        'A: binary (two distinct values); active is "1" (2 rows), inactive "0" (1 row); 1 row unlabelled'
     )
     assert read(["6.5", "7", "8"]).sentence.endswith("3 rows from 6.5 to 8")
 
@@ -122,7 +122,7 @@ def test_a_relation_that_does_not_decide_leaves_its_row_unlabelled_and_says_so()
     assay = read([">10", ">5", "<5", "7"], threshold=6.5, active="above")
     assert assay.positions.tolist() == [0, 2, 3]
     assert assay.labels.tolist() == [1, 0, 1]
-    assert "1 censored values that it does not decide are unlabelled (rows 2)" in assay.sentence
+    assert "censored values that it does not decide are unlabelled (rows 2)" in assay.sentence
 
 
 @pytest.mark.parametrize("rule", [{"threshold": 6.5}, {"active": "above"}])
