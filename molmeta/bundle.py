@@ -140,8 +140,8 @@ class Bundle:
 
     @property
     def kinds(self) -> frozenset[TaskKind]:
-        """The kinds of task that all members serve."""
-        return frozenset.intersection(*(member.learner.laws.kinds for member in self.members))
+        """The kinds of task that some member serves; each kind is predicted by those members."""
+        return frozenset.union(*(member.learner.laws.kinds for member in self.members))
 
     @torch.no_grad()
     def encode(self, inputs: Inputs) -> Encodings:
@@ -152,7 +152,7 @@ class Bundle:
 
     @torch.no_grad()
     def adapt(self, encoded: Encodings, labels: torch.Tensor, kind: TaskKind, num_classes: int) -> EnsemblePredictor:
-        """Specialise every member to one task.
+        """Specialise every member that serves the kind to one task.
 
         Args:
             encoded: ``n`` support molecules from :meth:`encode`.
@@ -161,13 +161,15 @@ class Bundle:
             num_classes: k; 0 for regression.
 
         Raises:
-            SupportError: the model does not serve the kind, or a class is missing.
+            SupportError: no member serves the kind, or a class is missing.
         """
         if kind not in self.kinds:
             raise SupportError(f"this model serves {', '.join(sorted(self.kinds))} tasks, not {kind}")
         on_device = labels.to(self.device)
         predictors = [
             member.learner.adapt(LabelledSet(inputs, on_device, kind, num_classes))
+            if kind in member.learner.laws.kinds
+            else None
             for member, inputs in zip(self.members, encoded, strict=True)
         ]
         return EnsemblePredictor(predictors, self._temperature(len(labels)))
@@ -190,15 +192,19 @@ class Bundle:
 
 @dataclass(frozen=True, eq=False)
 class EnsemblePredictor:
-    """The members' predictors, averaged: probabilities for classes, a mixture of normals for regression."""
+    """The members' predictors, averaged: probabilities for classes, a mixture of normals for regression.
 
-    predictors: Sequence[Predictor]
+    A member that does not serve the task's kind has None.
+    """
+
+    predictors: Sequence[Predictor | None]
     temperature: float = 1.0
 
     @torch.no_grad()
     def predict(self, encoded: Encodings) -> Prediction:
         """Predict ``m`` molecules from :meth:`Bundle.encode`; the result is on the CPU."""
-        each = [predictor.predict(inputs) for predictor, inputs in zip(self.predictors, encoded, strict=True)]
+        pairs = zip(self.predictors, encoded, strict=True)
+        each = [predictor.predict(inputs) for predictor, inputs in pairs if predictor is not None]
         if each[0].mean is not None:
             return _mixture(each)
         stacked = torch.stack([p.probabilities for p in each if p.probabilities is not None])

@@ -190,3 +190,22 @@ def test_the_header_is_readable_without_torch(tmp_path):
 def test_a_bundle_needs_a_learner():
     with pytest.raises(ModelFileError, match="one learner or more"):
         Bundle([])
+
+
+def test_each_kind_is_predicted_by_the_members_that_serve_it() -> None:
+    process, prototypes = tiny_bundle("gp"), tiny_bundle("protonet")
+    both = Bundle([*process.members, *prototypes.members])
+    assert both.kinds == process.kinds
+    molecules = MoleculeBatch.of(featurise(DRUGS).arrays)
+    values = torch.arange(len(DRUGS)).float()
+
+    def predicted(bundle: Bundle, targets: torch.Tensor, kind: TaskKind, k: int) -> Prediction:
+        encoded = bundle.encode(molecules)
+        return bundle.adapt(encoded, targets, kind, k).predict(encoded)
+
+    alone = predicted(process, values, TaskKind.REGRESSION, 0)
+    torch.testing.assert_close(predicted(both, values, TaskKind.REGRESSION, 0).mean, alone.mean)
+    classes = torch.from_numpy(labels(len(DRUGS)))
+    each = [predicted(b, classes, TaskKind.BINARY, 2).probabilities for b in (process, prototypes)]
+    mixed = predicted(both, classes, TaskKind.BINARY, 2).probabilities
+    torch.testing.assert_close(mixed, sum(p for p in each if p is not None) / 2)

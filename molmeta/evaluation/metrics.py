@@ -12,12 +12,16 @@ from molmeta.core.task import FloatArray, IntArray
 def delta_auprc(labels: IntArray, scores: FloatArray) -> float:
     """Average precision minus the query's positive share (Stanley et al., 2021); labels ``[m]`` of 0 and 1."""
     share = float(np.mean(labels))
-    return float(average_precision_score(labels, scores)) - share if 0 < share < 1 else float("nan")
+    if not 0 < share < 1 or not np.isfinite(scores).all():  # a model that diverged has no ranking either
+        return float("nan")
+    return float(average_precision_score(labels, scores)) - share
 
 
 def roc_auc(labels: IntArray, scores: FloatArray) -> float:
     """Area under the ROC curve; labels ``[m]`` of 0 and 1."""
-    return float(roc_auc_score(labels, scores)) if 0 < np.mean(labels) < 1 else float("nan")
+    if not 0 < np.mean(labels) < 1 or not np.isfinite(scores).all():
+        return float("nan")
+    return float(roc_auc_score(labels, scores))
 
 
 def nll(labels: IntArray, probabilities: FloatArray) -> float:
