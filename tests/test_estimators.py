@@ -195,7 +195,7 @@ def test_on_invalid_nan_keeps_the_rows(bundle):
     ("x", "y", "error", "message"),
     [
         (DRUGS, [1] * 12, SupportError, "nothing can be learned from one class"),
-        (DRUGS[:1], [1], SupportError, "1 labelled molecules; two or more"),
+        (DRUGS[:1], [1], SupportError, "1 labelled molecule; two or more"),
         ([], [], SupportError, "0 labelled molecules"),
         (DRUGS, [1] * 11, InputError, "12 molecules but 11 labels"),
         (DRUGS, [0, 1, None, np.nan] * 3, InputError, r"6 of 12 labels are missing: positions 2 \(None\), 3"),
@@ -212,11 +212,33 @@ def test_a_support_that_cannot_be_used_says_why(classifier, x, y, error, message
 
 @pytest.mark.parametrize(
     ("y", "message"),
-    [(["a"] * 12, "labels that are not numbers"), ([1.0, np.inf] * 6, "6 of 12 labels are not finite")],
+    [
+        (["6", ">7"] * 6, r"6 of 12 labels are not numbers: positions 1 \(>7\), 3"),
+        ([1.0, np.inf] * 6, "6 of 12 labels are not finite"),
+    ],
 )
 def test_values_that_are_no_numbers_are_refused(bundle, y, message):
     with pytest.raises(InputError, match=message):
         FewShotRegressor(bundle).fit(DRUGS, y)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [({"model": None}, "model is"), ({"random_state": "a"}, "random_state is"), ({"prior": "a"}, "prior is")],
+)
+def test_a_setting_of_the_wrong_type_is_refused(bundle, setting, message):
+    with pytest.raises(ConfigError, match=message):
+        FewShotClassifier(**{"model": bundle, **setting}).fit(DRUGS, Y)
+
+
+def test_numbers_of_numpy_are_settings_and_are_saved(tmp_path, bundle):
+    y = np.where(Y == 1, 7, 3)
+    model = FewShotClassifier(bundle, positive=y.min(), prior=np.float64(0.1), random_state=np.int64(3)).fit(DRUGS, y)
+    model.save(tmp_path / "a.molmeta")
+    again = FewShotClassifier.load(tmp_path / "a.molmeta")
+    np.testing.assert_array_equal(again.predict_proba(DRUGS), model.predict_proba(DRUGS))
+    with pytest.raises(InputError, match="there is no folder"):
+        model.save(tmp_path / "none" / "a.molmeta")
 
 
 def test_a_device_that_is_not_there_is_refused(bundle, monkeypatch):

@@ -65,7 +65,7 @@ def test_a_finished_run_is_not_trained_again_and_another_is_not_overwritten(
         (["--method", "protonets"], 'Did you mean "protonet"'),
         (["--method", "no.such.module:Method"], "no module"),
         (["--set", "training.steps=many"], "training].steps is a int"),
-        (["--config", "no-such-recipe"], "default"),
+        (["--config", "no-such-recipe"], "fingerprint-gp"),
         (["--set", "steps"], "table.name=value"),
     ],
 )
