@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from molmeta.core.task import FloatArray
 from molmeta.domains.molecules import checks
+from molmeta.domains.molecules.parse import NO_STRUCTURE
 from molmeta.errors import InputError
 
 _LISTED = 20
@@ -52,12 +54,28 @@ def as_labels(y: ArrayLike) -> NDArray[Any]:
     return labels
 
 
-def refuse_positions(wrong: NDArray[np.bool_], values: NDArray[Any], what: str) -> None:
+def as_numbers(labels: NDArray[Any]) -> FloatArray:
+    """Labels ``[n]`` as finite numbers.
+
+    Raises:
+        InputError: some are not; all of them are listed.
+    """
+    values: FloatArray = np.asarray(pd.to_numeric(labels, errors="coerce"), np.float64)
+    refuse_positions(
+        np.isnan(values), labels, "labels are not numbers", "Leave them out; for classes: FewShotClassifier"
+    )
+    refuse_positions(np.isinf(values), labels, "labels are not finite")
+    return values
+
+
+def refuse_positions(
+    wrong: NDArray[np.bool_], values: NDArray[Any], what: str, way_out: str = "Leave these molecules out"
+) -> None:
     """Raise an InputError that lists the positions where ``wrong [n]`` is True, if any."""
     rows = np.flatnonzero(wrong)
     if len(rows):
         listed = ", ".join(f"{i} ({values[i]})" for i in rows[:_LISTED]) + ", ..." * (len(rows) > _LISTED)
-        raise InputError(f"{len(rows)} of {len(values)} {what}: positions {listed}. Leave these molecules out")
+        raise InputError(f"{len(rows)} of {len(values)} {what}: positions {listed}. {way_out}")
 
 
 def refused_error(smiles: Sequence[Any], reasons: Sequence[str], otherwise: str) -> InputError:
@@ -69,7 +87,7 @@ def refused_error(smiles: Sequence[Any], reasons: Sequence[str], otherwise: str)
         otherwise: what ``on_invalid="nan"`` would do with them.
     """
     refused = [
-        checks.Refused(i, text if isinstance(text, str) else "", reason)
+        checks.Refused(i, "" if reason == NO_STRUCTURE else str(text), reason)
         for i, (text, reason) in enumerate(zip(smiles, reasons, strict=True))
         if reason
     ]

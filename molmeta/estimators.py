@@ -26,7 +26,8 @@ from molmeta.domains.molecules.featurise import Featurised, MoleculeArrays
 from molmeta.domains.molecules.label_values import ACTIVE_WORDS, INACTIVE_WORDS
 from molmeta.domains.molecules.workers import featurise_stream
 from molmeta.errors import ConfigError, InputError, ModelFileError, SupportError
-from molmeta.estimator_inputs import as_labels, as_smiles, refuse_positions, refused_error
+from molmeta.estimator_inputs import as_labels, as_numbers, as_smiles, refused_error
+from molmeta.evaluation.results import check_writable
 from molmeta.predicting.assay import AssayModel, AssayPrediction, check_prior, predict_molecules
 
 OnInvalid = Literal["raise", "nan"]
@@ -63,20 +64,26 @@ class _FewShot(BaseEstimator):  # type: ignore[misc]
             error = refused_error(smiles, reasons, "leave them out")
             if self.on_invalid == "raise":
                 raise error
-            warnings.warn(f"left out of the support: {error}", UserWarning, stacklevel=3)
+            listed = str(error).rpartition("\n")[0]  # without the way out, which was taken
+            warnings.warn(f"left out of the support: {listed}", UserWarning, stacklevel=3)
         kept = np.array([i for i, reason in enumerate(reasons) if not reason], np.int64)
         self.smiles_, self.y_ = [smiles[i] for i in kept], labels[kept]
         if len(kept) < 2:
-            raise SupportError(f"the support has {len(kept)} labelled molecules; two or more are needed")
+            count = f"{len(kept)} labelled molecule{'s' * (len(kept) != 1)}"
+            raise SupportError(f"the support has {count}; two or more are needed. Add labelled molecules")
         return MoleculeArrays.concatenate([block.arrays for block in blocks]), labels[kept]
 
     def _fit(
         self, molecules: MoleculeArrays, labels: NDArray[Any], kind: TaskKind, k: int, prior: float | None
     ) -> None:
+        if not isinstance(self.model, (str, Path, Bundle)):
+            raise ConfigError(f"model is a bundle's name, its file or a Bundle, not {self.model!r}")
+        if not (self.random_state is None or isinstance(self.random_state, (int, np.integer))):
+            raise ConfigError(f"random_state is a whole number or None, not {self.random_state!r}")
         device = choose_device(self.device)
         bundle = self.model if isinstance(self.model, Bundle) else Bundle.load(self.model)
         self.assay_ = AssayModel.fit(
-            bundle.to(device), molecules, labels, kind, k, prior=prior, seed=self.random_state or 0
+            bundle.to(device), molecules, labels, kind, k, prior=prior, seed=int(self.random_state or 0)
         )
 
     def _featurise(self, smiles: Sequence[Any], size: int) -> Iterator[Featurised]:
@@ -107,9 +114,12 @@ class _FewShot(BaseEstimator):  # type: ignore[misc]
 
         Raises:
             NotFittedError: it has not been fitted.
+            InputError: the file cannot be written there.
         """
         check_is_fitted(self, "assay_")
-        settings = {name: value for name, value in self.get_params(deep=False).items() if name != "model"}
+        check_writable(Path(path), force=True)
+        given = {name: value for name, value in self.get_params(deep=False).items() if name != "model"}
+        settings = {name: value.item() if isinstance(value, np.generic) else value for name, value in given.items()}
         y = {"dtype": self.y_.dtype.str, "values": self.y_.tolist()}
         extra = {"estimator": type(self).__name__, "settings": settings, "smiles": self.smiles_, "y": y}
         self.assay_.bundle.save(path, extra)
@@ -186,7 +196,7 @@ class FewShotClassifier(ClassifierMixin, _FewShot):  # type: ignore[misc]
         self.classes_, index = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             raise SupportError(
-                f"all {len(labels)} labels of the support are {self.classes_[0]!r}: nothing can be learned from one "
+                f"all {len(labels)} labels of the support are {labels.tolist()[0]!r}: nothing can be learned from one "
                 "class. Add a molecule of another class"
             )
         kind = TaskKind.BINARY if len(self.classes_) == 2 else TaskKind.MULTICLASS
@@ -259,13 +269,7 @@ class FewShotRegressor(RegressorMixin, _FewShot):  # type: ignore[misc]
             SupportError: fewer than two molecules.
         """
         molecules, labels = self._read_support(X, y)
-        try:
-            values = labels.astype(np.float64)
-        except (TypeError, ValueError) as error:
-            raise InputError(
-                f"y holds labels that are not numbers ({error}). For classes use FewShotClassifier"
-            ) from error
-        refuse_positions(~np.isfinite(values), values, "labels are not finite")
+        values = as_numbers(labels)
         self._fit(molecules, values, TaskKind.REGRESSION, 0, None)
         return self
 

@@ -168,7 +168,7 @@ def check_prior(prior: float | None, kind: TaskKind) -> None:
     """
     if prior is None:
         return
-    if not 0 < prior < 1:
+    if not (isinstance(prior, (int, float, np.number)) and 0 < prior < 1):
         raise ConfigError(f"prior is the expected share of actives, between 0 and 1 (0.01 is 1 %), not {prior}")
     if kind is not TaskKind.BINARY:
         raise ConfigError(f"prior is the expected share of actives: it has no meaning for {kind} labels. Leave it out")
