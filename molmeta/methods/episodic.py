@@ -75,7 +75,13 @@ class EmbeddingLearner(Learner):
 
     def meta_loss(self, batch: EpisodeBatch) -> tuple[torch.Tensor, dict[str, float]]:
         """Mean over episodes of the mean query loss: cross-entropy, or the Gaussian negative log-likelihood."""
-        episodes, layout = _pad(batch, self.encode(batch.inputs).values)
+        encoded = self.encode(batch.inputs).values
+        # Mixed precision is for the backbone: heads need the digits (a Cholesky factor has no half-precision form).
+        with torch.autocast(encoded.device.type, enabled=False):
+            return self._query_loss(batch, encoded.float() if encoded.dtype is torch.bfloat16 else encoded)
+
+    def _query_loss(self, batch: EpisodeBatch, encoded: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
+        episodes, layout = _pad(batch, encoded)
         output = self.head(episodes)
         mask = layout.query_mask
         if batch.kind.is_classification:
