@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """
     if not path.is_file():
         raise ModelFileError(f"there is no model file {path}")
+    if not os.access(path, os.R_OK):  # safetensors would say that it is not there
+        raise ModelFileError(f"{path} cannot be read: permission denied")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

@@ -38,7 +38,7 @@ class LabelColumns:
 
     Attributes:
         chosen: the label columns.
-        ignored: the other columns, each with the reason.
+        ignored: the other columns that were looked at, each with the reason.
         assays: the column that says which assay a row belongs to (long layout).
     """
 
@@ -70,7 +70,7 @@ def label_columns_of(table: Table, asked: Sequence[str] | None = None, not_label
     if asked:
         if absent := [name for name in asked if name not in columns]:
             raise missing_columns(absent, columns, table.source)
-        return LabelColumns(tuple(asked), {name: "was not asked for" for name in columns if name not in asked})
+        return LabelColumns(tuple(asked), {})
     reasons = {name: _why_not_labels(name, table.column(name), table.first_row) for name in columns}
     chosen = tuple(name for name, why in reasons.items() if not why)
     if not chosen:

@@ -115,8 +115,8 @@ class AssayLabels:
         if self.kind is TaskKind.REGRESSION:
             what = f"{_rows(len(self))} from {self.labels.min():g} to {self.labels.max():g}"
         else:
-            counts = [_rows(n) for n in np.bincount(self.labels.astype(np.int64), minlength=self.num_classes).tolist()]
-            shown = [f'"{name}" ({count})' for name, count in zip(self.classes, counts, strict=True)]
+            counts = np.bincount(self.labels.astype(np.int64), minlength=self.num_classes).tolist()
+            shown = [f'"{name}" ({_rows(count)})' for name, count in zip(self.classes, counts, strict=True)]
             is_binary = self.kind is TaskKind.BINARY
             what = f"active is {shown[1]}, inactive {shown[0]}" if is_binary else ", ".join(shown)
         rest = f"; {_rows(self.unlabelled)} unlabelled" if self.unlabelled else ""
@@ -223,16 +223,11 @@ def _kind(problem: _Problem, values: list[str], rule: LabelRule) -> TaskKind:
     if len(texts) < len(values):
         raise problem.error(texts, "are not numbers, though the others are", _way_out(problem, texts))
     if len(distinct) == 1:
-        raise SupportError(
-            f'assay {problem.name} has one label only, "{problem.texts[0]}": nothing can be learned from one class. '
-            "Add labelled rows of another class"
-        )
+        one = f'assay {problem.name} has one label only, "{problem.texts[0]}": nothing can be learned from one class'
+        raise SupportError(f"{one}. Add labelled rows of another class")
     if 2 * len(distinct) > len(values):
-        raise problem.error(
-            texts,
-            f"are neither numbers nor classes: {len(distinct)} different texts",
-            _way_out(problem, texts),
-        )
+        what = f"are neither numbers nor classes: {len(distinct)} different texts"
+        raise problem.error(texts, what, _way_out(problem, texts))
     return TaskKind.MULTICLASS
 
 
