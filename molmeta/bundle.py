@@ -172,9 +172,10 @@ class Bundle:
             else None
             for member, inputs in zip(self.members, encoded, strict=True)
         ]
-        return EnsemblePredictor(predictors, self._temperature(len(labels)))
+        return EnsemblePredictor(predictors, self.temperature_at(len(labels)))
 
-    def _temperature(self, support_size: int) -> float:
+    def temperature_at(self, support_size: int) -> float:
+        """What logits are divided by at a support size."""
         if not self.temperature:
             return 1.0
         sizes = sorted(self.temperature)
@@ -204,14 +205,20 @@ class EnsemblePredictor:
     def predict(self, encoded: Encodings) -> Prediction:
         """Predict ``m`` molecules from :meth:`Bundle.encode`; the result is on the CPU."""
         pairs = zip(self.predictors, encoded, strict=True)
-        each = [predictor.predict(inputs) for predictor, inputs in pairs if predictor is not None]
-        if each[0].mean is not None:
-            return _mixture(each)
-        stacked = torch.stack([p.probabilities for p in each if p.probabilities is not None])
-        average = stacked.double().mean(0).cpu()
-        if self.temperature != 1:
-            average = (average.clamp(min=1e-12).log() / self.temperature).softmax(-1)
-        return Prediction(probabilities=average)
+        return mix(
+            [predictor.predict(inputs) for predictor, inputs in pairs if predictor is not None], self.temperature
+        )
+
+
+def mix(each: Sequence[Prediction], temperature: float = 1.0) -> Prediction:
+    """The average of several predictions of the same rows, on the CPU; see :class:`EnsemblePredictor`."""
+    if each[0].mean is not None:
+        return _mixture(each)
+    stacked = torch.stack([p.probabilities for p in each if p.probabilities is not None])
+    average = stacked.double().mean(0).cpu()
+    if temperature != 1:
+        average = (average.clamp(min=1e-12).log() / temperature).softmax(-1)
+    return Prediction(probabilities=average)
 
 
 def _mixture(each: Sequence[Prediction]) -> Prediction:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from molmeta.bundle import Bundle, Member
+from molmeta.bundle import Bundle, Member, mix
 from molmeta.config import override
 from molmeta.core.episode import EpisodeBatch
 from molmeta.core.learner import Encoding, Laws, Prediction
@@ -92,11 +92,16 @@ class BundleModel:
         return Encoding(torch.cat([m.learner.encode(inputs).values for m in self.bundle.members], dim=1))
 
     def predict_episodes(self, batch: EpisodeBatch) -> list[Prediction]:
-        predictions = []
-        for support, query in batch.episodes():
-            adapted = self.bundle.adapt(self._parts(support.inputs), support.labels, support.kind, support.num_classes)
-            predictions.append(adapted.predict(self._parts(query.inputs)))
-        return predictions
+        by_member = [
+            member.learner.predict_episodes(batch.with_inputs(part))
+            for member, part in zip(self.bundle.members, self._parts(batch.inputs), strict=True)
+            if batch.kind in member.learner.laws.kinds
+        ]
+        sizes = torch.bincount(batch.episode[batch.is_support], minlength=len(batch)).tolist()
+        return [
+            mix(each, self.bundle.temperature_at(size))
+            for each, size in zip(zip(*by_member, strict=True), sizes, strict=True)
+        ]
 
     def _parts(self, inputs: Inputs) -> tuple[Inputs, ...]:
         if not isinstance(inputs, Encoding):

@@ -84,8 +84,13 @@ def run_training(
     chosen = choose_device(device)
     if threads:
         torch.set_num_threads(threads)
-    _claim(folder, recipe, force)
+    if not force and _holds_another_run(folder, recipe):
+        raise ConfigError(
+            f"{folder} is not empty and does not hold a run of these settings. Name another folder with --out, "
+            "or give --force to replace the run that is there"
+        )
     source = make_source(recipe)
+    _claim(folder, recipe)
     trainer = make_trainer(recipe, source, folder, str(chosen))
     write_whole(folder / "environment.json", json.dumps(_environment(chosen), indent=1).encode())
     best = trainer.run(show)
@@ -95,24 +100,28 @@ def run_training(
     return trainer
 
 
-def _claim(folder: Path, recipe: Recipe, force: bool) -> None:
-    """Make ``folder`` this run's: new, or holding a run of the same settings."""
-    settings = to_toml(recipe.tables())
-    config = folder / "config.toml"
+def _holds_another_run(folder: Path, recipe: Recipe) -> bool:
+    """Whether ``folder`` holds anything but a run of these settings, or what is left of one killed while it wrote."""
+    try:
+        if not folder.exists() or not any(p for p in folder.iterdir() if not p.name.endswith(".partial")):
+            return False
+        config = folder / "config.toml"
+        return not config.is_file() or config.read_text(encoding="utf-8") != to_toml(recipe.tables())
+    except OSError as error:
+        raise ConfigError(f"cannot write the run folder {folder}: {error.strerror}") from error
+
+
+def _claim(folder: Path, recipe: Recipe) -> None:
+    """Make ``folder`` this run's: new, going on, or emptied of another run."""
+    another = _holds_another_run(folder, recipe)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name in _RUN_FILES:
-            for partial in folder.glob(f".{name}.*.partial"):  # of a run that was killed while it wrote
+            for partial in folder.glob(f".{name}.*.partial"):
                 partial.unlink()
-        if any(folder.iterdir()) and not (config.is_file() and config.read_text(encoding="utf-8") == settings):
-            if not force:
-                raise ConfigError(
-                    f"{folder} is not empty and does not hold a run of these settings. Name another folder with --out, "
-                    "or give --force to replace the run that is there"
-                )
-            for name in _RUN_FILES:
+            if another:
                 (folder / name).unlink(missing_ok=True)
-        write_whole(config, settings.encode())
+        write_whole(folder / "config.toml", to_toml(recipe.tables()).encode())
     except OSError as error:
         raise ConfigError(f"cannot write the run folder {folder}: {error.strerror}") from error
 
