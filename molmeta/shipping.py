@@ -55,7 +55,7 @@ def _card(runs: Sequence[Path], name: str, licence: str) -> dict[str, Any]:
         "seeds": [card["recipe"]["training"]["seed"] for card in cards],
         "minutes": [round(card["seconds"] / 60) for card in cards],
         "environment": environments[0],
-        "recipe": cards[0]["recipe"],
+        "recipes": [card["recipe"] for card in cards],
         "training_tasks": sorted({task for card in cards for task in card["training_tasks"]}),
     }
 
