@@ -5,6 +5,8 @@ python docs/benchmarks/check_flags.py
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 
@@ -29,7 +31,7 @@ def main() -> None:
         weight.append(np.full(len(query), 1 / len(query)))  # every assay counts the same
     wrong, unsure, far, weight = map(np.concatenate, (wrong, unsure, far, weight))
     edges = np.quantile(unsure, [0, 0.2, 0.4, 0.6, 0.8, 1])
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in pairwise(edges):
         part = (unsure >= low) & (unsure <= high)
         print(f"uncertainty {low:.2f} to {high:.2f}: {np.average(wrong[part], weights=weight[part]):.1%} wrong")
     for name, part in (("far", far), ("not far", ~far)):
