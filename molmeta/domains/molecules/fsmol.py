@@ -7,20 +7,22 @@ that form is a source, so a person's own assays train and are evaluated in the s
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedShuffleSplit
 
 from molmeta.core.random import keyed_rng
 from molmeta.core.sampling import Draw, uniform
 from molmeta.core.task import FloatArray, IntArray, Split, Task, TaskKind
 from molmeta.domains.molecules.fsmol_files import FSMolRows, read_task_file
+from molmeta.domains.molecules.fsmol_targets import read_targets
 from molmeta.domains.molecules.inputs import MoleculeBatch
 from molmeta.domains.molecules.store import MoleculeStore, Progress, open_or_build
 from molmeta.errors import DataError, InputError, SupportError
@@ -83,6 +85,15 @@ class FSMol:
         """The molecules at ``rows`` of the store."""
         return self.store.gather(rows)
 
+    def smiles(self, rows: IntArray) -> list[str]:
+        """The SMILES at ``rows`` of the store, exactly as the files write them."""
+        return self.store.smiles(rows)
+
+    def structures(self, rows: IntArray) -> NDArray[np.uint64]:
+        """A hash of the canonical isomeric SMILES of each of ``rows``: equal for the same structure."""
+        found: NDArray[np.uint64] = self.store.structure[rows]
+        return found
+
     @staticmethod
     def draw(task: Task, n_support: int, seed: int) -> Draw:
         """This benchmark's own draw; uniform for regression tasks."""
@@ -105,7 +116,8 @@ class FSMol:
         return InputError("\n".join([head, *lines, *more, way_out]))
 
     def _tasks(self, split: Split, kind: TaskKind) -> list[Task]:
-        fold = self._rows.get("train" if split is Split.HELDOUT else split.value, {})
+        folder = "train" if split is Split.HELDOUT else split.value
+        fold = self._rows.get(folder, {})
         held = heldout_tasks() if self.config.hold_out else HeldOut((), ())
         wanted = {
             Split.HELDOUT: set(held.heldout),
@@ -114,8 +126,13 @@ class FSMol:
         make = {TaskKind.BINARY: self._binary, TaskKind.REGRESSION: self._regression}.get(kind)
         if make is None:
             return []
+        targets = read_targets(self.root, folder) if fold else {}
         made = (make(name, rows) for name, rows in fold.items() if name in wanted)
-        return [task for task in made if task is not None]
+        return [
+            replace(task, description=_description(fold[task.name], targets.get(task.name, {})))
+            for task in made
+            if task is not None
+        ]
 
     def _binary(self, name: str, rows: FSMolRows) -> Task | None:
         store_rows, kept = self._store_rows(rows)
@@ -144,6 +161,12 @@ class FSMol:
             num_classes=2 if kind is TaskKind.BINARY else 0,
             columns=MappingProxyType({"value": rows.values[kept], "relation": np.asarray(rows.relations)[kept]}),
         )
+
+
+def _description(rows: FSMolRows, target: Mapping[str, str]) -> Mapping[str, str]:
+    """What is known of an assay in words: its protein, and ChEMBL's type of the assay."""
+    types = "; ".join(dict.fromkeys(filter(None, rows.assay_types)))
+    return MappingProxyType({**target, **({"assay_type": types} if types else {})})
 
 
 def _is_regression_task(rows: FSMolRows, rule: RegressionRule) -> bool:

@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,14 @@ class MoleculeStore:
     def gather(self, rows: NDArray[np.int64]) -> MoleculeBatch:
         """The molecules at ``rows`` as one batch of tensors."""
         return MoleculeBatch.of(self.arrays.take(rows))
+
+    def smiles(self, rows: NDArray[np.int64]) -> list[str]:
+        """The exact SMILES, as given, of the molecules at ``rows`` (``[n]``)."""
+        return [self._texts[row] for row in rows.tolist()]
+
+    @cached_property
+    def _texts(self) -> list[str]:
+        return list(self.row_of)
 
 
 def structure_hash(canonical: str) -> int:

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rdkit import Chem
 from sklearn.model_selection import train_test_split
 
 from molmeta.core.task import Split, Task, TaskKind
 from molmeta.domains.molecules.featurise import featurise
 from molmeta.domains.molecules.fsmol import FSMol, FSMolConfig, _is_regression_task, fsmol_draw, heldout_tasks
 from molmeta.domains.molecules.fsmol_files import FSMolRows, read_task_file, write_folder
+from molmeta.domains.molecules.fsmol_targets import read_targets
 from molmeta.errors import DataError, InputError, SupportError
 from tests.bundles import DRUGS
 
@@ -89,6 +91,71 @@ def test_gathering_a_task_s_rows_equals_featurising_its_molecules(folder: Path) 
     alone = featurise([text for text in SMILES if text != "C1CC"][::-1]).arrays
     np.testing.assert_array_equal(batch.atoms.numpy(), alone.atoms)
     np.testing.assert_array_equal(batch.bins.numpy(), alone.bins)
+
+
+def test_a_task_s_rows_give_back_its_texts_and_equal_hashes_for_equal_structures(tmp_path: Path) -> None:
+    texts = ["OCC", "CCO", "C[C@H](N)O", "C[C@@H](N)O", "CC(N)O", "CCO"]
+    labels = np.arange(6) % 2 * 1.0
+    write_folder(tmp_path / "own", {"valid": {"A": FSMolRows(texts, labels, labels, labels, ["="] * 6)}})
+    made = source(tmp_path / "own")
+    task = made.tasks(Split.VALID)[0]
+    assert made.smiles(task.rows) == texts
+    found, canonical = made.structures(task.rows), [Chem.CanonSmiles(text) for text in texts]
+    assert found.dtype == np.uint64
+    same = [[left == right for left in canonical] for right in canonical]
+    assert (found[:, None] == found).tolist() == same
+
+
+HEADER = "chembl_id,target_id,confidence,component_synonym,pref_name,EC_super_class,EC_super_class_name,protein_family"
+
+
+def test_a_task_s_description_is_its_protein_and_assay_type_as_far_as_the_folder_tells(tmp_path: Path) -> None:
+    root, labels = tmp_path / "fs-mol", np.zeros(2)
+    told = FSMolRows(["C", "CC"], labels, labels, labels, ["=", "="], ["B", "B"])
+    untold = FSMolRows(["C", "CC"], labels, labels, labels, ["=", "="])
+    write_folder(root, {"valid": {"CHEMBL1": told, "CHEMBL2": untold, "CHEMBL3": untold}, "test": {"CHEMBL1X": told}})
+    (root / "targets").mkdir()
+    (root / "targets" / "valid_proteins.csv").write_text(
+        f"{HEADER}\nCHEMBL1,17,9,2.7.11.1,A kinase,2,transferase,kinase_x\n"
+        """CHEMBL2,18,9,"('1.1.1.1', '3.-')","('Red', ""3'-Pase"", 'Red')","('1', '3')",,\n"""
+    )
+    described = {task.name: dict(task.description) for task in source(root).tasks(Split.VALID)}
+    assert described == {
+        "CHEMBL1": {
+            "target": "A kinase",
+            "target_id": "17",
+            "ec_number": "2.7.11.1",
+            "ec_super_class": "2",
+            "ec_super_class_name": "transferase",
+            "protein_family": "kinase_x",
+            "assay_type": "B",
+        },
+        "CHEMBL2": {
+            "target": "Red; 3'-Pase",
+            "target_id": "18",
+            "ec_number": "1.1.1.1; 3.-",
+            "ec_super_class": "1; 3",
+        },
+        "CHEMBL3": {},
+    }
+    assert dict(source(root).tasks(Split.TEST)[0].description) == {"assay_type": "B"}
+
+
+def test_a_file_of_proteins_without_assays_is_refused_by_name(folder: Path) -> None:
+    (folder / "targets").mkdir()
+    (folder / "targets" / "valid_proteins.csv").write_text("name,target\nA,b\n")
+    with pytest.raises(DataError, match=r"valid_proteins\.csv has no column chembl_id"):
+        source(folder).tasks(Split.VALID)
+
+
+@pytest.mark.data
+def test_every_valid_assay_is_of_an_enzyme_and_no_train_assay_shares_its_target(fsmol: Path) -> None:
+    train, valid = read_targets(fsmol, "train"), read_targets(fsmol, "valid")
+    assert (len(train), len(valid)) == (4938, 40)
+    assert sum("target" not in known for known in train.values()) == 1898
+    assert Counter(known["ec_super_class"] for known in valid.values()) == {"2": 25, "3": 10, "1": 3, "4": 1, "7": 1}
+    targets = [{known["target_id"] for known in fold.values()} for fold in (train, valid)]
+    assert not targets[0] & targets[1]
 
 
 def test_percent_assays_are_no_regression_tasks_and_there_are_no_multiclass_ones(folder: Path) -> None:

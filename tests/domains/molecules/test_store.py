@@ -55,6 +55,13 @@ def test_a_molecule_is_found_by_the_exact_text_and_known_by_its_structure(folder
     assert "C(O)C" not in store.row_of
 
 
+def test_rows_give_back_their_exact_texts(folder: Path) -> None:
+    store = read(folder)
+    texts = ["OCC", "CCO", DRUGS[3], "CCO"]
+    assert store.smiles(np.array([store.row_of[text] for text in texts])) == texts
+    assert store.smiles(np.array([], np.int64)) == []
+
+
 def test_refused_molecules_have_reasons_and_no_row(folder: Path) -> None:
     store = read(folder)
     assert set(store.reasons) == {"C1CC", "not a molecule"}
