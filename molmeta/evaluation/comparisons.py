@@ -71,7 +71,7 @@ class Comparison:
 def paired_differences(left: Mapping[str, float], right: Mapping[str, float]) -> FloatArray:
     """left - right [tasks] over the tasks where both are finite, in the order of their names."""
     shared = [t for t in sorted(left.keys() & right.keys()) if math.isfinite(left[t]) and math.isfinite(right[t])]
-    gaps: FloatArray = np.round(np.array([left[t] - right[t] for t in shared], dtype=np.float64), DECIMALS)
+    gaps: FloatArray = np.array([left[t] - right[t] for t in shared], dtype=np.float64).round(DECIMALS)
     return gaps
 
 
