@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
@@ -24,6 +24,7 @@ from molmeta.core.task import FloatArray, IntArray, Split, Task, TaskKind
 from molmeta.domains.molecules.fsmol_files import FSMolRows, read_task_file
 from molmeta.domains.molecules.fsmol_targets import read_targets
 from molmeta.domains.molecules.inputs import MoleculeBatch
+from molmeta.domains.molecules.nearest import Counts, cached_nearest_similarity
 from molmeta.domains.molecules.store import MoleculeStore, Progress, open_or_build
 from molmeta.errors import DataError, InputError, SupportError
 from molmeta.paths import cache_dir, data_dir, datasets_dir
@@ -93,6 +94,33 @@ class FSMol:
         """A hash of the canonical isomeric SMILES of each of ``rows``: equal for the same structure."""
         found: NDArray[np.uint64] = self.store.structure[rows]
         return found
+
+    def similarity_to_train(self, task: Task) -> NDArray[np.float32]:
+        """``[n]`` count-Morgan Tanimoto similarity of each molecule of ``task`` to its nearest in the training tasks.
+
+        Computed exactly for the task's whole fold at once (13 s for FS-Mol's valid fold, on one core), and kept in the
+        cache. A training task's molecules are their own nearest. NaN where there are no training tasks.
+        """
+        known, train = self._nearest_train, self._distinct_rows(Split.TRAIN)
+        if len(train) and np.isnan(known[task.rows]).any():
+            split = next((s for s in Split if any(task.name == t.name for t in self.tasks(s))), None)
+            fold = self._distinct_rows(split) if split else np.empty(0, np.int64)
+            rows = np.setdiff1d(np.union1d(task.rows, fold), train)
+            known[rows] = cached_nearest_similarity(self._counts(rows), self._counts(train), cache_dir())
+        return known[task.rows]
+
+    @cached_property
+    def _nearest_train(self) -> NDArray[np.float32]:
+        """What is known so far for each row of the store; a training molecule is its own nearest."""
+        known = np.full(len(self.store), np.nan, np.float32)
+        known[self._distinct_rows(Split.TRAIN)] = 1
+        return known
+
+    def _distinct_rows(self, split: Split) -> IntArray:
+        return np.unique(np.concatenate([np.empty(0, np.int64), *(task.rows for task in self.tasks(split))]))
+
+    def _counts(self, rows: IntArray) -> Counts:
+        return Counts.of(self.store.arrays).take(rows)
 
     @staticmethod
     def draw(task: Task, n_support: int, seed: int) -> Draw:

@@ -8,16 +8,22 @@ features: a sparse-dense product, about 0.02 ms a molecule against 1,000 others.
 
 from __future__ import annotations
 
+import hashlib
+import io
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from molmeta.domains.molecules.featurise import FINGERPRINT_BINS, I64, U8, U16, MoleculeArrays
+from molmeta.domains.molecules.featurise import FINGERPRINT_BINS, I64, U8, U16, MoleculeArrays, ragged_rows
+from molmeta.files import write_whole
 
 _FEATURES = FINGERPRINT_BINS * 256
 _CELLS = 1 << 24  # similarities that are held at once
+_BLOCK = 4096  # molecules of a large table that are compared at once: more of them leave the processor's cache
 
 F32 = NDArray[np.float32]
 
@@ -43,6 +49,11 @@ class Counts:
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    def take(self, rows: I64) -> Self:
+        """The fingerprints at ``rows``, in that order."""
+        entries, offsets = ragged_rows(self.offsets, rows)
+        return type(self)(self.bins[entries], self.counts[entries], offsets)
 
     def features(self) -> tuple[I64, I64]:
         """The features (bin, level) of all rows as numbers, and the ``[n + 1]`` offsets of each row's own."""
@@ -91,6 +102,44 @@ class NearestTable:
             index[start : start + step] = best
             similarity[start : start + step] = found[np.arange(len(found)), best]
         return index, similarity
+
+
+def nearest_similarity(queries: Counts, molecules: Counts) -> F32:
+    """The similarity of each query to its most similar one of many molecules, exactly: ``[m]``, 0 without molecules.
+
+    The molecules are gone through in blocks, so that memory does not grow with them; about 8 ns a pair.
+    """
+    best = np.zeros(len(queries), np.float32)
+    for start in range(0, len(molecules), _BLOCK):
+        block = NearestTable(_rows(molecules, start, start + _BLOCK))
+        np.maximum(best, block.nearest(queries)[1], out=best)
+    return best
+
+
+def cached_nearest_similarity(queries: Counts, molecules: Counts, cache: Path) -> F32:
+    """As :func:`nearest_similarity`, computed once: kept in ``cache`` under the content of both."""
+    path = cache / "nearest" / f"{_content_key(queries, molecules)}.npy"
+    try:
+        kept: F32 = np.load(path)
+        if kept.shape == (len(queries),):
+            return kept
+    except (OSError, EOFError, ValueError):  # not there, or damaged: it is written anew
+        pass
+    similarity = nearest_similarity(queries, molecules)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = io.BytesIO()
+    np.save(content, similarity)
+    write_whole(path, content.getvalue())
+    return similarity
+
+
+def _content_key(*fingerprints: Counts) -> str:
+    digest = hashlib.sha256(b"molmeta nearest 1\n")
+    for each in fingerprints:
+        for array in (each.offsets - each.offsets[0], each.bins, each.counts):
+            digest.update(f"{array.dtype} {len(array)}\n".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:20]
 
 
 def _rows(fingerprints: Counts, start: int, stop: int) -> Counts:

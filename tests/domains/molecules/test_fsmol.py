@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rdkit import Chem
+from rdkit import Chem, DataStructs
+from rdkit.Chem import rdFingerprintGenerator
 from sklearn.model_selection import train_test_split
 
 from molmeta.core.task import Split, Task, TaskKind
@@ -156,6 +157,36 @@ def test_every_valid_assay_is_of_an_enzyme_and_no_train_assay_shares_its_target(
     assert Counter(known["ec_super_class"] for known in valid.values()) == {"2": 25, "3": 10, "1": 3, "4": 1, "7": 1}
     targets = [{known["target_id"] for known in fold.values()} for fold in (train, valid)]
     assert not targets[0] & targets[1]
+
+
+def test_similarity_to_train_is_that_of_rdkit_s_nearest_training_molecule_without_held_out_ones(tmp_path: Path) -> None:
+    def assay(texts: list[str]) -> FSMolRows:
+        labels = np.arange(len(texts)) % 2 * 1.0
+        return FSMolRows(texts, labels, labels, labels, ["="] * len(texts))
+
+    train = {"A": assay(DRUGS[:3]), "B": assay(DRUGS[2:6]), HELDOUT: assay(DRUGS[6:9])}
+    valid = {"C": assay(DRUGS[4:11]), "D": assay([DRUGS[7], DRUGS[0], DRUGS[7]])}
+    write_folder(tmp_path / "fs-mol", {"train": train, "valid": valid})
+    made = source(tmp_path / "fs-mol")
+    generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048)
+    prints = {text: generator.GetCountFingerprint(Chem.MolFromSmiles(text)) for text in DRUGS}
+    for split in (Split.TRAIN, Split.HELDOUT, Split.VALID):
+        for task in made.tasks(split):
+            nearest = [
+                max(DataStructs.TanimotoSimilarity(prints[text], prints[other]) for other in DRUGS[:6])
+                for text in made.smiles(task.rows)
+            ]
+            found = made.similarity_to_train(task)
+            assert found.dtype == np.float32
+            np.testing.assert_allclose(found, nearest, atol=1e-6)
+    joined = Task("own", np.arange(len(made.store)), np.zeros(len(made.store)), TaskKind.REGRESSION, 0)
+    assert np.isfinite(source(tmp_path / "fs-mol").similarity_to_train(joined)).all()
+
+
+def test_without_training_tasks_no_similarity_is_known(tmp_path: Path) -> None:
+    write_folder(tmp_path / "own", {"valid": {"A": rows()}})
+    made = source(tmp_path / "own")
+    assert np.isnan(made.similarity_to_train(made.tasks(Split.VALID)[0])).all()
 
 
 def test_percent_assays_are_no_regression_tasks_and_there_are_no_multiclass_ones(folder: Path) -> None:

@@ -8,7 +8,7 @@ from rdkit.Chem import rdFingerprintGenerator
 
 from molmeta.domains.molecules import nearest
 from molmeta.domains.molecules.featurise import featurise
-from molmeta.domains.molecules.nearest import Counts, NearestTable
+from molmeta.domains.molecules.nearest import Counts, NearestTable, cached_nearest_similarity, nearest_similarity
 from molmeta.domains.molecules.reference import Reference
 from tests.bundles import DRUGS
 
@@ -35,6 +35,39 @@ def test_no_query_and_nothing_in_common_are_served():
     table = NearestTable(counts(["CCO"]))
     assert table.nearest(counts([]))[0].shape == (0,)
     assert table.nearest(counts(["[Xe]"]))[1].tolist() == [0.0]
+
+
+def test_the_nearest_of_many_blocks_is_rdkits(monkeypatch):
+    monkeypatch.setattr(nearest, "_BLOCK", 3)
+    generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048)
+    prints = [generator.GetCountFingerprint(Chem.MolFromSmiles(s)) for s in DRUGS]
+    expected = [max(DataStructs.BulkTanimotoSimilarity(p, prints[4:])) for p in prints[:6]]
+    found = nearest_similarity(counts(DRUGS[:6]), counts(DRUGS[4:]))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert found.dtype == np.float32
+    assert nearest_similarity(counts(DRUGS[:2]), counts([])).tolist() == [0, 0]
+
+
+def test_the_nearest_are_computed_once_for_the_same_molecules_and_anew_for_others_or_a_damaged_file(
+    tmp_path, monkeypatch
+):
+    computed = []
+    compute = nearest.nearest_similarity
+    monkeypatch.setattr(nearest, "nearest_similarity", lambda *a: computed.append(a) or compute(*a))
+
+    def find(queries: int = 3, molecules: int = 6) -> list[float]:
+        return cached_nearest_similarity(counts(DRUGS[:queries]), counts(DRUGS[2:molecules]), tmp_path).tolist()
+
+    first = find()
+    assert find() == first == compute(counts(DRUGS[:3]), counts(DRUGS[2:6])).tolist()
+    assert len(computed) == 1
+    find(queries=4)
+    find(molecules=7)
+    assert len(computed) == 3
+    for path in (tmp_path / "nearest").iterdir():
+        path.write_bytes(path.read_bytes()[:-1])
+    assert find() == first
+    assert len(computed) == 4
 
 
 def test_far_means_far_from_both():
