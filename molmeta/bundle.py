@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from molmeta.core.episode import LabelledSet
 from molmeta.core.learner import Learner, Prediction, Predictor
@@ -51,12 +52,14 @@ class Bundle:
         card: name, data, licence, command, seed, scores, limits: whatever a reader should know, as JSON.
         reference: a sample of the training chemistry, or None.
         temperature: support size -> what logits are divided by (straight lines between in log size); empty: 1.
+        training_structures: sorted 32-bit hashes of the training molecules (see ``scoring.overlap``), or None.
     """
 
     members: Sequence[Member]
     card: Mapping[str, Any] = field(default_factory=dict)
     reference: Reference | None = None
     temperature: Mapping[int, float] = field(default_factory=dict)
+    training_structures: NDArray[np.uint32] | None = None
 
     def __post_init__(self) -> None:
         if not self.members:
@@ -88,6 +91,7 @@ class Bundle:
                 header["card"],
                 Reference.of(sample, header["reference"]) if sample else None,
                 {int(size): float(t) for size, t in header["temperature"].items()},
+                _hashes(tensors),
             ), header.get("extra", {})
         except (MolmetaError, RuntimeError, KeyError, TypeError, AttributeError, ValueError) as error:
             raise ModelFileError(
@@ -107,6 +111,8 @@ class Bundle:
             for i, member in enumerate(self.members)
             for name, tensor in member.learner.state_dict().items()
         }
+        if self.training_structures is not None:
+            tensors["training/structures"] = torch.from_numpy(self.training_structures.view(np.int32))
         if self.reference:
             tensors |= {f"reference/{name}": tensor for name, tensor in self.reference.tensors().items()}
         save_tensors(Path(path), tensors, self._header() | ({"extra": dict(extra)} if extra else {}))
@@ -278,6 +284,11 @@ def _member(tables: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> M
 
 def _part(tensors: Mapping[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
     return {key.removeprefix(f"{name}/"): t for key, t in tensors.items() if key.startswith(f"{name}/")}
+
+
+def _hashes(tensors: Mapping[str, torch.Tensor]) -> NDArray[np.uint32] | None:
+    stored = tensors.get("training/structures")
+    return None if stored is None else stored.numpy().view(np.uint32)
 
 
 def _stored(tensor: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,7 @@ from molmeta.bundle import Bundle
 from molmeta.core.task import FloatArray, IntArray
 from molmeta.domains.molecules.featurise import featurise
 from molmeta.domains.molecules.tables import read_table
-from molmeta.evaluation.metrics import delta_auprc, roc_auc
+from molmeta.evaluation.metrics import metrics_of_draw
 from molmeta.paths import datasets_dir
 from molmeta.predicting.assay import predict_molecules
 from molmeta.predicting.support import read_support
@@ -38,14 +38,9 @@ class Demonstration:
     similarity: FloatArray
 
     @property
-    def roc_auc(self) -> float:
-        """Area under the ROC curve."""
-        return roc_auc(self.truth, self.probabilities)
-
-    @property
-    def delta_auprc(self) -> float:
-        """Average precision above chance."""
-        return delta_auprc(self.truth, self.probabilities)
+    def scores(self) -> dict[str, float]:
+        """The metrics of this draw."""
+        return metrics_of_draw(self.truth, self.probabilities)
 
     @property
     def found(self) -> tuple[int, int]:

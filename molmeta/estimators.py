@@ -27,7 +27,7 @@ from molmeta.domains.molecules.label_values import ACTIVE_WORDS, INACTIVE_WORDS
 from molmeta.domains.molecules.workers import featurise_stream
 from molmeta.errors import ConfigError, InputError, ModelFileError, SupportError
 from molmeta.estimator_inputs import as_labels, as_numbers, as_smiles, refused_error
-from molmeta.evaluation.results import check_writable
+from molmeta.files import check_writable
 from molmeta.predicting.assay import AssayModel, AssayPrediction, check_prior, predict_molecules
 
 OnInvalid = Literal["raise", "nan"]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from molmeta.bundle import SUFFIX, Bundle, Member
 from molmeta.core.task import Split, TaskKind
@@ -28,6 +29,7 @@ def export(
     card: Mapping[str, Any],
     reference: Reference | None = None,
     temperature: Mapping[int, float] | None = None,
+    training_structures: NDArray[np.uint32] | None = None,
 ) -> Bundle:
     """Make one bundle of one or more run folders, and write it with its card beside it as ``<name>.md``.
 
@@ -37,14 +39,14 @@ def export(
         out: the file to write.
         card: what a reader should know of the model.
         reference: see :func:`sample_reference`.
-        temperature: see :class:`~molmeta.bundle.Bundle`.
+        temperature, training_structures: see :class:`~molmeta.bundle.Bundle`.
 
     Raises:
         ModelFileError: a run has no weights, or they do not fit its configuration.
     """
     if out.suffix != SUFFIX:
         raise ModelFileError(f"{out} does not end in {SUFFIX}")
-    bundle = Bundle([member_of_run(run) for run in runs], dict(card), reference, temperature or {})
+    bundle = Bundle([member_of_run(run) for run in runs], dict(card), reference, temperature or {}, training_structures)
     bundle.save(out)
     write_whole(out.with_suffix(".md"), card_text(bundle).encode())
     return bundle

@@ -14,7 +14,8 @@ from molmeta.evaluation.fewshot import default_draw, evaluate
 from molmeta.evaluation.statistics import summarise
 from molmeta.export import export, sample_reference
 from molmeta.recipe import Recipe, make_source
-from molmeta.scoring import BundleModel
+from molmeta.scoring.candidates import BundleModel
+from molmeta.scoring.overlap import training_structures
 
 SIZES = (16, 32, 64, 128)
 _METRICS = {TaskKind.BINARY: ("delta_auprc", "roc_auc", "brier", "nll"), TaskKind.REGRESSION: ("r2", "rmse")}
@@ -38,10 +39,11 @@ def ship(
     source = make_source(recipe)
     card = _card(runs, name, licence)
     reference = sample_reference(source) if isinstance(source, FSMol) else None
-    bundle = export(runs, out, card, reference)
+    seen = training_structures(source, frozenset(card["training_tasks"]))
+    bundle = export(runs, out, card, reference, training_structures=seen)
     if score:
         card["scores"] = _scores(bundle, source, advance)
-        bundle = export(runs, out, card, reference)
+        bundle = export(runs, out, card, reference, training_structures=seen)
     return bundle
 
 

@@ -19,8 +19,9 @@ import torch
 from molmeta.core.random import seed_torch
 from molmeta.core.task import Split
 from molmeta.domains.molecules.fsmol import FSMol
+from molmeta.evaluation.comparisons import compare
 from molmeta.evaluation.fewshot import evaluate
-from molmeta.evaluation.statistics import compare, per_task, summarise
+from molmeta.evaluation.statistics import per_task, summarise
 from molmeta.export import member_of_run
 from molmeta.methods.maml import MAML
 

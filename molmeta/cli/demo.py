@@ -32,7 +32,7 @@ def demo(
     Console().print(table)
     typer.echo(
         f"{found} of the {k} likeliest are COX inhibitors; chance would find {k * k / len(shown.names):.1f}. "
-        f"ROC-AUC {shown.roc_auc:.2f}, ΔAUPRC {shown.delta_auprc:.2f}."
+        f"ROC-AUC {shown.scores['roc_auc']:.2f}, ΔAUPRC {shown.scores['delta_auprc']:.2f}."
     )
     folder = datasets_dir() / "demo"
     say(

@@ -1,7 +1,9 @@
-"""``molmeta evaluate``: score a model on a task source."""
+"""``molmeta evaluate``: score a model on a benchmark."""
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -9,39 +11,68 @@ import typer
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A model's name or file, or a run folder.")] = "default",
-    source: Annotated[str, typer.Option(help="Task source by name, or package.module:Name.")] = "fsmol",
-    split: Annotated[str, typer.Option(help="train, heldout, valid or test.")] = "valid",
-    kind: Annotated[str, typer.Option(help="binary, multiclass or regression.")] = "binary",
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A model's name or file, a run folder, a baseline (random-forest, random-forest-grid, knn, "
+            "similarity, logistic, gradient-boosting, tanimoto-gp, tabpfn), or module:name of a scikit-learn "
+            "estimator or of a function (support, query SMILES) -> scores."
+        ),
+    ] = "default",
+    protocol: Annotated[
+        str, typer.Option(help="fsmol, fsmol-regression, tox21, sider, muv or toxcast; the options below change it.")
+    ] = "fsmol",
+    source: Annotated[str | None, typer.Option(help="Task source by name, or package.module:Name.")] = None,
+    split: Annotated[str | None, typer.Option(help="train, heldout, valid or test.")] = None,
+    kind: Annotated[str | None, typer.Option(help="binary, multiclass or regression.")] = None,
     support_size: Annotated[list[int] | None, typer.Option("--support-size", "-n", help="Repeat for several.")] = None,
-    seeds: Annotated[int, typer.Option(help="Draws a task and support size.", min=1)] = 10,
-    tasks: Annotated[int, typer.Option(help="Only the first tasks; 0: all.", min=0)] = 0,
+    seeds: Annotated[int | None, typer.Option(help="Draws a task and support size.")] = None,
+    draws: Annotated[str | None, typer.Option(help="standard, scaffold, cluster or imbalanced supports.")] = None,
+    tasks: Annotated[int | None, typer.Option(help="Only the first tasks.", min=1)] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A source setting: source.root=my-assays")] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="CSV of every draw's scores.")] = None,
-    against: Annotated[Path | None, typer.Option(help="CSV of another model's scores: compare task by task.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="A result folder for molmeta report; or the scores as .csv or .parquet."),
+    ] = None,
+    against: Annotated[Path | None, typer.Option(help="Another result: compare task by task.")] = None,
+    workers: Annotated[int, typer.Option(help="Processes; the numbers are the same.", min=1)] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    force: Annotated[bool, typer.Option(help="Overwrite the CSV.")] = False,
+    force: Annotated[bool, typer.Option(help="Overwrite the result.")] = False,
 ) -> None:
-    """Score a model: mean and standard error over tasks, per support size (FS-Mol's draws for fsmol)."""
-    from molmeta.cli.show import console, counting
-    from molmeta.evaluation.results import check_writable, read_csv, write_csv
-    from molmeta.scoring import Question, load_model, score_model, seen_in_training
+    """Score a model: mean and standard error over tasks, per support size (FS-Mol's own draws for fsmol).
 
-    question = Question(source, split, kind, tuple(support_size or (16, 32, 64, 128)), seeds, tasks, tuple(set_ or ()))
-    if out is not None:
-        check_writable(out, force)
-    other = read_csv(against) if against is not None else []
-    bundle = load_model(model, device)
-    with counting("assays") as advance:
-        result = score_model(bundle, question, advance)
-    for line in result.lines():
-        typer.echo(line)
-    for line in result.against(other):
-        typer.echo(line)
-    if seen := seen_in_training(bundle, result):
-        console.print(
-            f"{len(seen)} of {len(result.tasks)} assays were trained on; their scores say nothing of new ones."
+    Interrupted, the same command goes on where it stopped, if it has a result folder (--out).
+    """
+    from molmeta.cli.show import console, evaluating
+    from molmeta.evaluation.results import Result
+    from molmeta.scoring import evaluate as score
+    from molmeta.scoring.summary import against as compared
+    from molmeta.scoring.summary import lines, training_lines
+
+    other = Result.read(against) if against is not None else None
+    with evaluating() as progress:
+        result = score(
+            model,
+            protocol,
+            source=source,
+            split=split,
+            kind=kind,
+            sizes=tuple(support_size) if support_size else None,
+            seeds=seeds,
+            draws=draws,
+            tasks=tasks,
+            settings=tuple(set_ or ()),
+            out=out,
+            workers=workers,
+            device=device,
+            force=force,
+            command=shlex.join(["molmeta", *sys.argv[1:]]),
+            progress=progress,
         )
+    for line in lines(result) + (compared(result, other) if other else []):
+        typer.echo(line)
+    for line in training_lines(result):
+        console.print(line)
     if out is not None:
-        write_csv(out, result.scores)
-        console.print(f"Wrote {len(result.scores)} draws to {out}.")
+        report = f" Next: molmeta report {shlex.quote(str(out))} -o report" if result.folder else ""
+        console.print(f"Wrote {out}.{report}")

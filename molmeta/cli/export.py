@@ -18,7 +18,7 @@ def export(
 ) -> None:
     """Make one model file of training runs: half-precision weights, settings, a card with its scores."""
     from molmeta.cli.show import console, counting
-    from molmeta.evaluation.results import check_writable
+    from molmeta.files import check_writable
     from molmeta.shipping import ship
 
     check_writable(out, force)

@@ -39,6 +39,20 @@ def counting(what: str, total: int | None = None) -> Iterator[Callable[..., None
 
 
 @contextmanager
+def evaluating() -> Iterator[Callable[[int, int], None]]:
+    """A bar over the assays of an evaluation; a few lines where stderr is not a terminal."""
+    with _bar("") as bar:
+        task = bar.add_task("assays", total=None)
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+            if not console.is_terminal and (done % -(-total // _LINES) == 0 or done == total):
+                console.print(f"{done:,} of {total:,} assays")
+
+        yield show
+
+
+@contextmanager
 def training_progress() -> Iterator[Callable[[TrainingProgress], None]]:
     """A bar over the steps of a run, with its loss and best score; a few lines where stderr is not a terminal."""
     with _bar("{task.fields[note]}") as bar:

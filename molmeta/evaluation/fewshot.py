@@ -1,10 +1,12 @@
 """Few-shot evaluation: many draws a task, each molecule encoded once.
 
-A protocol is a draw, ``(task, support size, seed) -> (support, query)``; a domain brings its own.
+A protocol is a draw, ``(task, support size, seed) -> (support, query)``; a domain brings its own. What is evaluated is
+a learner, or any function of a support and query molecules.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,15 +14,16 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from molmeta.core.episode import Episode, EpisodeBatch, collate_labels
 from molmeta.core.learner import Encoding, Laws, Prediction
 from molmeta.core.random import keyed_rng
 from molmeta.core.sampling import Draw, stratified, uniform
-from molmeta.core.task import Inputs, Task, TaskSource
-from molmeta.errors import SupportError
-from molmeta.evaluation import metrics
+from molmeta.core.task import FloatArray, Inputs, Task, TaskSource
+from molmeta.errors import InputError, SupportError
+from molmeta.evaluation.scores import DrawResult, Score, TaskRecord, score_draws
 
 DrawRule = Callable[[Task, int, int], Draw]
 _ENCODE_ROWS = 1024
@@ -41,21 +44,50 @@ class Model(Protocol):
     def predict_episodes(self, batch: EpisodeBatch, /) -> list[Prediction]: ...
 
 
-@dataclass(frozen=True)
-class Score:
-    """One draw's scores.
+@dataclass(frozen=True, eq=False)
+class Support:
+    """The labelled molecules that a function is given.
 
     Attributes:
-        task: its name.
-        support_size: labelled rows.
-        seed: of the draw.
-        values: metric name to value; NaN where it is not defined.
+        smiles: ``n`` strings, as written in the source.
+        labels: ``[n]`` 0 and 1 (1 is active), class indices, or values.
     """
 
-    task: str
+    smiles: list[str]
+    labels: NDArray[np.generic]
+
+    def __len__(self) -> int:
+        return len(self.smiles)
+
+
+# (support, query SMILES) -> m scores: the higher, the likelier active (or the value, for regression). Scores that all
+# lie in [0, 1] are read as probabilities.
+ScoreFunction = Callable[[Support, list[str]], ArrayLike]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A draw that the protocol refuses: the task is too small, or lacks a class."""
+
     support_size: int
     seed: int
-    values: dict[str, float]
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class TaskResult:
+    """Everything that was predicted of one task.
+
+    Attributes:
+        draws: what was drawn and predicted.
+        refused: draws that the protocol refuses.
+        encode_seconds: what embedding the task's molecules took, once for all draws.
+    """
+
+    task: Task
+    draws: list[DrawResult]
+    refused: list[Refusal]
+    encode_seconds: float = 0.0
 
 
 def default_draw(task: Task, support_size: int, seed: int) -> Draw:
@@ -65,7 +97,7 @@ def default_draw(task: Task, support_size: int, seed: int) -> Draw:
 
 
 def evaluate(
-    model: Model,
+    model: Model | ScoreFunction,
     source: TaskSource,
     tasks: Sequence[Task],
     *,
@@ -77,19 +109,58 @@ def evaluate(
     """Score a model on every task, support size and seed; a refused draw is left out.
 
     A learner is put in evaluation mode for the time and left as it was found.
+
+    Args:
+        model: a learner, or a function ``(support, query SMILES) -> scores`` (see :class:`Support`).
+        source: where the tasks' molecules are; for a function it needs ``smiles(rows)``.
+        tasks: of one kind.
+        sizes: labelled rows.
+        seeds: of the draws.
+        draw: the protocol.
+        progress: called with each task that is done.
+
+    Raises:
+        InputError: a function returned something that is not a score a query.
     """
     sizes, seeds = tuple(sizes), tuple(seeds)
     scores = []
-    with _evaluation_mode(model):
-        for task in tasks:
-            scores += _evaluate_task(model, source, task, sizes, seeds, draw)
-            if progress is not None:
-                progress(task)
+    for task in tasks:
+        result = evaluate_task(model, source, task, sizes=sizes, seeds=seeds, draw=draw)
+        scores += score_draws(TaskRecord.of(task, source), result.draws)
+        if progress is not None:
+            progress(task)
     return scores
 
 
+def evaluate_task(
+    model: Model | ScoreFunction,
+    source: TaskSource,
+    task: Task,
+    *,
+    sizes: Iterable[int],
+    seeds: Iterable[int],
+    draw: DrawRule,
+) -> TaskResult:
+    """Draw and predict one task; see :func:`evaluate`."""
+    drawn, refused = [], []
+    for size, seed in ((size, seed) for size in sizes for seed in seeds):
+        try:
+            drawn.append((size, seed, Episode(task, *draw(task, size, seed))))
+        except SupportError as error:
+            refused.append(Refusal(size, seed, str(error)))
+    if not drawn:
+        return TaskResult(task, [], refused)
+    with _evaluation_mode(model):
+        found = _predict(model, source, [episode for _, _, episode in drawn])
+    draws = [
+        DrawResult.of(episode, prediction, size, seed, seconds)
+        for (size, seed, episode), prediction, seconds in zip(drawn, found.predictions, found.seconds, strict=True)
+    ]
+    return TaskResult(task, draws, refused, found.encode_seconds)
+
+
 @contextmanager
-def _evaluation_mode(model: Model) -> Iterator[None]:
+def _evaluation_mode(model: object) -> Iterator[None]:
     if not isinstance(model, nn.Module):
         yield
         return
@@ -102,62 +173,70 @@ def _evaluation_mode(model: Model) -> Iterator[None]:
             module.training = training
 
 
-def _evaluate_task(
-    model: Model, source: TaskSource, task: Task, sizes: tuple[int, ...], seeds: tuple[int, ...], draw: DrawRule
-) -> list[Score]:
-    drawn = []
-    for size in sizes:
-        for seed in seeds:
-            try:
-                drawn.append((size, seed, Episode(task, *draw(task, size, seed))))
-            except SupportError:
-                continue
-    if not drawn:
-        return []
-    predictions = predict_draws(model, source, [episode for _, _, episode in drawn])
-    return [
-        Score(task.name, size, seed, score(episode, prediction))
-        for (size, seed, episode), prediction in zip(drawn, predictions, strict=True)
-    ]
+@dataclass(frozen=True, eq=False)
+class Predicted:
+    """A prediction a draw, with the seconds that each took beside ``encode_seconds`` for all of them."""
+
+    predictions: list[Prediction]
+    seconds: list[float]
+    encode_seconds: float = 0.0
+
+
+def _predict(model: Model | ScoreFunction, source: TaskSource, episodes: Sequence[Episode]) -> Predicted:
+    if hasattr(model, "predict_episodes"):
+        return predict_draws(model, source, episodes)  # type: ignore[arg-type]
+    return call_draws(model, source, episodes)
 
 
 @torch.no_grad()
-def predict_draws(model: Model, source: TaskSource, episodes: Sequence[Episode]) -> list[Prediction]:
+def predict_draws(model: Model, source: TaskSource, episodes: Sequence[Episode]) -> Predicted:
     """Predict the query of each episode of one task; the task's molecules are encoded once where the method allows."""
     rows = episodes[0].task.rows
+    start = time.perf_counter()
     if model.laws.encodes:
         blocks = [rows[i : i + _ENCODE_ROWS] for i in range(0, len(rows), _ENCODE_ROWS)]
         encoded = [model.encode(source.gather(block).to(model.device)).values for block in blocks]
         inputs: Inputs = Encoding(torch.cat(encoded))
     else:
         inputs = source.gather(rows).to(model.device)
+    encode_seconds = time.perf_counter() - start
     at_once = max(1, _DRAW_ROWS // len(rows))
-    predictions = []
+    predictions, seconds = [], []
     for i in range(0, len(episodes), at_once):
+        start = time.perf_counter()
         chunk = episodes[i : i + at_once]
         positions = np.concatenate([p for e in chunk for p in (e.support, e.query)])
         batch = collate_labels(chunk, inputs[torch.from_numpy(positions).to(model.device)])
         predictions += model.predict_episodes(batch.to(model.device))
-    return predictions
+        seconds += [(time.perf_counter() - start) / len(chunk)] * len(chunk)
+    return Predicted(predictions, seconds, encode_seconds)
 
 
-def score(episode: Episode, prediction: Prediction) -> dict[str, float]:
-    """Every metric that the task's kind has."""
-    truth = episode.labels(episode.query)
-    if prediction.mean is not None:
-        mean, values = prediction.mean.double().cpu().numpy(), truth.astype(np.float64)
-        support_mean = float(np.mean(episode.labels(episode.support).astype(np.float64)))
-        return {
-            "r2": metrics.r2_os(values, mean, support_mean),
-            "rmse": metrics.rmse(values, mean),
-            "spearman": metrics.spearman(values, mean),
-        }
-    assert prediction.probabilities is not None
-    labels, probabilities = truth.astype(np.int64), prediction.probabilities.double().cpu().numpy()
-    result = {"accuracy": metrics.accuracy(labels, probabilities), "nll": metrics.nll(labels, probabilities)}
-    if episode.num_classes == 2:
-        ranked = probabilities[:, 1]
-        result["delta_auprc"] = metrics.delta_auprc(labels, ranked)
-        result["roc_auc"] = metrics.roc_auc(labels, ranked)
-        result["brier"] = metrics.brier(labels, probabilities)
-    return result
+def call_draws(function: ScoreFunction, source: TaskSource, episodes: Sequence[Episode]) -> Predicted:
+    """Ask a function for the query of each episode; it sees SMILES and the support's labels, nothing else.
+
+    Raises:
+        InputError: it did not return a number a query row.
+    """
+    task = episodes[0].task
+    smiles: list[str] = source.smiles(task.rows)  # type: ignore[attr-defined]
+    predictions, seconds = [], []
+    for episode in episodes:
+        start = time.perf_counter()
+        support = Support([smiles[i] for i in episode.support], episode.labels(episode.support))
+        scores = np.asarray(function(support, [smiles[i] for i in episode.query]), np.float64)
+        seconds.append(time.perf_counter() - start)
+        if scores.shape != (len(episode.query),):
+            raise InputError(
+                f"task {task.name}, support of {len(support)}: the function returned an array of shape "
+                f"{scores.shape} for {len(episode.query)} query molecules; it is to return one score a molecule"
+            )
+        predictions.append(_as_prediction(scores, task))
+    return Predicted(predictions, seconds)
+
+
+def _as_prediction(scores: FloatArray, task: Task) -> Prediction:
+    values = torch.from_numpy(scores)
+    if not task.kind.is_classification:
+        return Prediction(mean=values)
+    return Prediction(probabilities=torch.stack([1 - values, values], dim=1))

@@ -1,58 +1,275 @@
-"""Scores of one draw. A query with one class has no ranking: NaN, never 0."""
+"""Scores of many draws at once; a row that is masked counts for nothing.
+
+All classification metrics but accuracy are for two classes; labels are 0 and 1 ``[d, m]``, ``d`` draws of ``m`` query
+rows. Rows of equal score are taken together: a metric is what a random order among them gives on average (for the
+average precision: what scikit-learn does). A draw of one class has no ranking: NaN, never 0; so has one whose scores
+are not finite.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
-from scipy.stats import spearmanr
-from sklearn.metrics import average_precision_score, roc_auc_score
+from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from molmeta.core.task import FloatArray, IntArray
 
+BoolArray = NDArray[np.bool_]
 
-def delta_auprc(labels: IntArray, scores: FloatArray) -> float:
-    """Average precision minus the query's positive share (Stanley et al., 2021); labels ``[m]`` of 0 and 1."""
-    share = float(np.mean(labels))
-    if not 0 < share < 1 or not np.isfinite(scores).all():  # a model that diverged has no ranking either
+EARLY = 0.01  # the top share of which ef1 tells the enrichment
+BEDROC_ALPHA = 20.0  # four fifths of the score come from the top 8 % (Truchon & Bayly, 2007)
+CALIBRATION_BINS = 15
+NORMAL_90 = 1.6448536269514722  # half the width of a normal's central 90 %, in deviations
+
+
+def binary_metrics(labels: IntArray, scores: FloatArray, mask: BoolArray | None = None) -> dict[str, FloatArray]:
+    """Every metric of a two-class draw, each ``[d]``.
+
+    Args:
+        labels: ``[d, m]`` of 0 and 1.
+        scores: ``[d, m]`` to rank by. Where all of a draw's lie in [0, 1] they are read as the active class's
+            probability; else what needs a probability is NaN.
+        mask: ``[d, m]`` rows that count; None: all.
+    """
+    mask = np.ones(labels.shape, bool) if mask is None else mask
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ranked = Ranked.of(labels, scores, mask)
+        probable = ((scores >= 0) & (scores <= 1) | ~mask).all(1)
+        decided = {**decisions(labels, scores, mask), **likelihoods(labels, scores, mask), "ece": calibration(ranked)}
+        for values in decided.values():
+            values[~probable | (ranked.rows == 0)] = np.nan
+        ranking = {
+            "delta_auprc": average_precision(ranked) - ranked.share,
+            "average_precision": average_precision(ranked),
+            "roc_auc": roc_auc(ranked),
+            "ef1": enrichment(ranked),
+            "bedroc": bedroc(ranked),
+        }
+        finite = np.isfinite(np.where(mask, scores, 0)).all(1)
+        for values in ranking.values():
+            values[~finite | (ranked.share <= 0) | (ranked.share >= 1)] = np.nan
+        return {**ranking, **decided, "chance": chance(ranked), "query_share": ranked.share, "queries": ranked.rows}
+
+
+@dataclass(frozen=True, eq=False)
+class Ranked:
+    """``d`` draws sorted by falling score; rows of equal score form a group, and masked rows stand last.
+
+    Attributes:
+        positive, counted: ``[d, m]`` 1 where a counted row is active, and where a row counts.
+        score: ``[d, m]``.
+        before, through: ``[d, m]`` counted rows above the row's group, and through the end of it.
+        hits_before, hits_through: likewise the actives.
+        actives, rows, share: ``[d]`` totals, and actives / rows.
+    """
+
+    positive: FloatArray
+    counted: FloatArray
+    score: FloatArray
+    before: FloatArray
+    through: FloatArray
+    hits_before: FloatArray
+    hits_through: FloatArray
+    actives: FloatArray
+    rows: FloatArray
+    share: FloatArray
+
+    @classmethod
+    def of(cls, labels: IntArray, scores: FloatArray, mask: BoolArray) -> Ranked:
+        order = np.argsort(np.where(mask, -scores, np.inf), axis=1, kind="stable")
+        score = np.take_along_axis(scores, order, 1)
+        counted = np.take_along_axis(mask, order, 1).astype(np.float64)
+        positive = np.take_along_axis(labels, order, 1) * counted
+        first, last = _groups(score, counted)
+        n, hits = np.cumsum(counted, 1), np.cumsum(positive, 1)
+        rows, actives = counted.sum(1), positive.sum(1)
+        return cls(
+            positive=positive,
+            counted=counted,
+            score=score,
+            before=np.take_along_axis(n - counted, first, 1),
+            through=np.take_along_axis(n, last, 1),
+            hits_before=np.take_along_axis(hits - positive, first, 1),
+            hits_through=np.take_along_axis(hits, last, 1),
+            actives=actives,
+            rows=rows,
+            share=actives / rows,
+        )
+
+    @property
+    def group(self) -> FloatArray:
+        """``[d, m]`` counted rows in each row's group; 1 where it would be 0."""
+        return np.maximum(self.through - self.before, 1)
+
+    @property
+    def group_hits(self) -> FloatArray:
+        return self.hits_through - self.hits_before
+
+
+def _groups(score: FloatArray, counted: FloatArray) -> tuple[IntArray, IntArray]:
+    """The first and last position of each row's group of equal scores, ``[d, m]`` each."""
+    place = np.broadcast_to(np.arange(score.shape[1]), score.shape)
+    changes = (score[:, 1:] != score[:, :-1]) | (counted[:, 1:] != counted[:, :-1])
+    edge = np.ones((len(score), 1), bool)
+    first = np.maximum.accumulate(np.where(np.hstack([edge, changes]), place, 0), axis=1)
+    last = np.minimum.accumulate(np.where(np.hstack([changes, edge]), place, place.max(initial=0))[:, ::-1], axis=1)
+    return first, last[:, ::-1]
+
+
+def average_precision(ranked: Ranked) -> FloatArray:
+    """Mean over the actives of the precision at their score: ``sum_i (R_i - R_{i-1}) P_i``."""
+    precision = ranked.hits_through / ranked.through
+    total: FloatArray = (ranked.positive * np.nan_to_num(precision)).sum(1) / ranked.actives
+    return total
+
+
+def chance(ranked: Ranked) -> FloatArray:
+    """What a random ranking's ``delta_auprc`` is on average: above 0, the more so the fewer the actives.
+
+    ``E[AP] = (H_m + (P - 1) / (m - 1) (m - H_m)) / m`` for ``P`` actives of ``m``, with ``H_m`` the harmonic number.
+    """
+    m, actives = ranked.rows, ranked.actives
+    harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, ranked.score.shape[1] + 1))])[m.astype(np.int64)]
+    expected: FloatArray = (harmonic + (actives - 1) / (m - 1) * (m - harmonic)) / m - ranked.share
+    expected[(ranked.share <= 0) | (ranked.share >= 1)] = np.nan
+    return expected
+
+
+def roc_auc(ranked: Ranked) -> FloatArray:
+    """Share of (active, inactive) pairs in the right order, ties counting half."""
+    inactives = ranked.rows - ranked.actives
+    above = ranked.before - ranked.hits_before
+    tied = ranked.group - ranked.group_hits
+    right: FloatArray = (ranked.positive * (inactives[:, None] - above - tied / 2)).sum(1)
+    return right / (ranked.actives * inactives)
+
+
+def enrichment(ranked: Ranked) -> FloatArray:
+    """Share of actives in the top 1 % (a row at the least) over their share in all."""
+    top = np.ceil(EARLY * ranked.rows)
+    inside = np.clip((top[:, None] - ranked.before) / ranked.group, 0, 1)
+    factor: FloatArray = (ranked.positive * inside).sum(1) / top / ranked.share
+    return factor
+
+
+def bedroc(ranked: Ranked) -> FloatArray:
+    """Boltzmann-enhanced discrimination of ROC (Truchon & Bayly, 2007, doi:10.1021/ci600426e), alpha = 20."""
+    n, share, alpha = ranked.rows, ranked.share, BEDROC_ALPHA
+    rate = alpha / n[:, None]
+    # The mean of exp(-rate * rank) over the ranks of a group is a geometric series.
+    series = np.exp(-rate * (ranked.before + 1)) * -np.expm1(-rate * ranked.group) / -np.expm1(-rate)
+    enhanced = (ranked.positive * series / ranked.group).sum(1)
+    rie = enhanced / (share * -np.expm1(-alpha) / np.expm1(alpha / n))
+    factor = share * np.sinh(alpha / 2) / (np.cosh(alpha / 2) - np.cosh(alpha / 2 - alpha * share))
+    result: FloatArray = rie * factor + 1 / (1 - np.exp(alpha * (1 - share)))
+    return result
+
+
+def calibration(ranked: Ranked) -> FloatArray:
+    """Expected calibration error: |mean probability - share of actives| in 15 bins of equal mass, weighted by mass."""
+    bins, (weight, predicted, observed) = CALIBRATION_BINS, reliability(ranked)
+    gaps = np.abs(predicted - observed).sum(1)
+    assert weight.shape[1] == bins
+    error: FloatArray = gaps / ranked.rows
+    return error
+
+
+def reliability(ranked: Ranked) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Rows, sum of probabilities and actives in 15 bins of equal mass, each ``[d, 15]``, from low to high."""
+    bins = CALIBRATION_BINS
+    rank = np.cumsum(ranked.counted, 1) - 1
+    place = bins - 1 - np.clip(rank * bins // np.maximum(ranked.rows, 1)[:, None], 0, bins - 1).astype(np.int64)
+    flat = place + bins * np.arange(len(place))[:, None]
+
+    def total(values: FloatArray) -> FloatArray:
+        sums: FloatArray = np.bincount(flat.ravel(), (ranked.counted * values).ravel(), minlength=bins * len(place))
+        return sums.reshape(len(place), bins)
+
+    # Of rows with one probability, none is likelier to stand in a bin than another: each counts as their mean.
+    return (
+        total(ranked.counted),
+        total(np.where(ranked.counted > 0, ranked.score, 0)),
+        total(ranked.group_hits / ranked.group),
+    )
+
+
+def decisions(labels: IntArray, probabilities: FloatArray, mask: BoolArray) -> dict[str, FloatArray]:
+    """Metrics of the class at a probability of a half, as FS-Mol scores them (a half is active)."""
+    called, active = (probabilities >= 0.5) & mask, (labels == 1) & mask
+    m = mask.sum(1).astype(np.float64)
+    tp, called_all, active_all = (called & active).sum(1), called.sum(1), active.sum(1)
+    fp, fn = called_all - tp, active_all - tp
+    tn = m - tp - fp - fn
+    observed: FloatArray = (tp + tn) / m
+    expected = (called_all * active_all + (m - called_all) * (m - active_all)) / m**2
+    f1 = np.where(tp + fp + fn > 0, 2 * tp / (2 * tp + fp + fn), 1.0)
+    return {
+        "accuracy": observed,
+        "balanced_accuracy": (tp / active_all + tn / (m - active_all)) / 2,
+        "f1": f1,
+        "kappa": (observed - expected) / (1 - expected),
+    }
+
+
+def likelihoods(labels: IntArray, probabilities: FloatArray, mask: BoolArray) -> dict[str, FloatArray]:
+    """Mean negative log-likelihood in nats (probabilities kept 1e-7 from 0 and 1), and the Brier score."""
+    rows = mask.sum(1)
+    taken = np.where(labels == 1, probabilities, 1 - probabilities)
+    nats = -np.log(np.clip(taken, 1e-7, 1))
+    return {
+        "nll": np.where(mask, nats, 0).sum(1) / rows,
+        "brier": np.where(mask, (probabilities - labels) ** 2, 0).sum(1) / rows,
+    }
+
+
+def multiclass_metrics(
+    labels: IntArray, probabilities: FloatArray, mask: BoolArray | None = None
+) -> dict[str, FloatArray]:
+    """Accuracy and negative log-likelihood ``[d]``; ``probabilities [d, m, k]``."""
+    mask = np.ones(labels.shape, bool) if mask is None else mask
+    rows = mask.sum(1)
+    right = (probabilities.argmax(2) == labels) & mask
+    taken = np.take_along_axis(probabilities, labels[..., None], 2)[..., 0]
+    nats = -np.log(np.clip(taken, 1e-7, 1))
+    with np.errstate(invalid="ignore"):
+        return {"accuracy": right.sum(1) / rows, "nll": np.where(mask, nats, 0).sum(1) / rows, "queries": rows * 1.0}
+
+
+def regression_metrics(
+    values: FloatArray,
+    mean: FloatArray,
+    support_mean: FloatArray,
+    deviation: FloatArray | None = None,
+    mask: BoolArray | None = None,
+) -> dict[str, FloatArray]:
+    """Out-of-sample R^2 (against the support's mean ``[d]``), RMSE and rank correlation, in the values' unit.
+
+    ``coverage_90`` is the share of values in the predicted central 90 %, where there is a deviation.
+    """
+    mask = np.ones(values.shape, bool) if mask is None else mask
+    rows = mask.sum(1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        squared = np.where(mask, (values - mean) ** 2, 0).sum(1)
+        around = np.where(mask, (values - support_mean[:, None]) ** 2, 0).sum(1)
+        found = {
+            "r2": np.where(around > 0, 1 - squared / around, np.nan),
+            "rmse": np.sqrt(squared / rows),
+            "spearman": np.array([_spearman(v[m], f[m]) for v, f, m in zip(values, mean, mask, strict=True)]),
+        }
+        if deviation is not None:
+            inside = (np.abs(values - mean) <= NORMAL_90 * deviation) & mask
+            found["coverage_90"] = inside.sum(1) / rows
+        return {**found, "queries": rows * 1.0}
+
+
+def _spearman(values: FloatArray, mean: FloatArray) -> float:
+    if len(values) < 2 or np.ptp(values) == 0 or np.ptp(mean) == 0 or not np.isfinite(mean).all():
         return float("nan")
-    return float(average_precision_score(labels, scores)) - share
+    return float(np.corrcoef(rankdata(values), rankdata(mean))[0, 1])
 
 
-def roc_auc(labels: IntArray, scores: FloatArray) -> float:
-    """Area under the ROC curve; labels ``[m]`` of 0 and 1."""
-    if not 0 < np.mean(labels) < 1 or not np.isfinite(scores).all():
-        return float("nan")
-    return float(roc_auc_score(labels, scores))
-
-
-def nll(labels: IntArray, probabilities: FloatArray) -> float:
-    """Mean negative log-likelihood in nats; ``probabilities [m, k]``."""
-    taken = probabilities[np.arange(len(labels)), labels]
-    return float(-np.log(np.clip(taken, 1e-7, 1)).mean())
-
-
-def brier(labels: IntArray, probabilities: FloatArray) -> float:
-    """Mean squared error of the active class's probability; ``probabilities [m, 2]``."""
-    return float(np.mean((probabilities[:, 1] - labels) ** 2))
-
-
-def accuracy(labels: IntArray, probabilities: FloatArray) -> float:
-    """Share of rows whose likeliest class is the right one; ``probabilities [m, k]``."""
-    return float(np.mean(probabilities.argmax(1) == labels))
-
-
-def r2_os(values: FloatArray, mean: FloatArray, support_mean: float) -> float:
-    """Out-of-sample R^2: 1 - squared error over the squared error of the support's mean."""
-    around = float(np.sum((values - support_mean) ** 2))
-    return 1 - float(np.sum((values - mean) ** 2)) / around if around > 0 else float("nan")
-
-
-def rmse(values: FloatArray, mean: FloatArray) -> float:
-    """Root mean squared error, in the values' unit."""
-    return float(np.sqrt(np.mean((values - mean) ** 2)))
-
-
-def spearman(values: FloatArray, mean: FloatArray) -> float:
-    """Rank correlation; NaN where either side is constant."""
-    if np.ptp(values) == 0 or np.ptp(mean) == 0:
-        return float("nan")
-    return float(spearmanr(values, mean).statistic)
+def metrics_of_draw(labels: IntArray, scores: FloatArray) -> dict[str, float]:
+    """:func:`binary_metrics` of one draw: labels and scores ``[m]``."""
+    return {name: float(values[0]) for name, values in binary_metrics(labels[None], scores[None]).items()}

@@ -1,67 +1,289 @@
-"""Scores as a tidy table on disk: task, support size, seed, then one column a metric."""
+"""A result on disk: what was asked, what was predicted of every draw, and the scores that follow from it.
+
+A result is a folder:
+
+    result.json        the method, the protocol, the model and the versions behind it
+    draws/TASK.parquet a row a draw: support, query, prediction, seconds; a finished task is never done twice
+    tasks.parquet      a row a task: labels, SMILES, structures, and what the model was trained on
+    scores.parquet     a row a draw and part of the query (see ``scores.SUBSETS``): every metric
+    scores.csv         the same
+
+Predictions are what was measured; scores can be made again from them alone.
+"""
 
 from __future__ import annotations
 
-import csv
-import io
-import os
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from io import BytesIO
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
 
+from molmeta.core.task import TaskKind
 from molmeta.errors import InputError
-from molmeta.evaluation.fewshot import Score
+from molmeta.evaluation.fewshot import Refusal, TaskResult
+from molmeta.evaluation.scores import ALL, DrawResult, Score, TaskRecord, score_draws
 from molmeta.files import write_whole
 
-_KEYS = ("task", "support_size", "seed")
+FORMAT = 1
+_KEYS = ("method", "task", "support_size", "seed", "subset")
 
 
-def check_writable(path: Path, force: bool) -> None:
-    """Refuse, before any work, an output that cannot be written or would overwrite something.
+@dataclass(frozen=True, eq=False)
+class Result:
+    """One method's scores.
 
-    Raises:
-        InputError: says which, and the way out.
+    Attributes:
+        method: its name.
+        header: what ``result.json`` says; empty for a plain table of scores.
+        scores: every draw, every part of its query.
+        folder: where its predictions are, or None.
+        known: its tasks, where they are at hand.
     """
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; name a file in it")
-    if path.exists() and not force:
-        raise InputError(f"{path} exists. Name another file, or give --force to overwrite it")
-    if not path.parent.is_dir():
-        raise InputError(f"there is no folder {path.parent}; make it first")
-    if not os.access(path.parent, os.W_OK):
-        raise InputError(f"the folder {path.parent} cannot be written to; name another with --out")
+
+    method: str
+    header: Mapping[str, Any]
+    scores: Sequence[Score]
+    folder: Path | None = None
+    known: Mapping[str, TaskRecord] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path | str) -> Result:
+        """Read a result folder, or a table of scores alone (``.csv`` or ``.parquet``).
+
+        Raises:
+            InputError: it is neither, or damaged, or not finished.
+        """
+        path = Path(path)
+        try:
+            if not path.is_dir():
+                return _read_table(path)
+            header = json.loads((path / "result.json").read_text(encoding="utf-8"))
+            if not (path / "scores.parquet").is_file():
+                raise InputError(f"{path} is a result that is not finished; run the same evaluation again to go on")
+            return cls(header["method"], header, _scores(pa.parquet.read_table(path / "scores.parquet")), path)
+        except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{path} is not a result that molmeta evaluate wrote ({error})") from error
+
+    @cached_property
+    def tasks(self) -> dict[str, TaskRecord]:
+        """What is known of each task; empty for a plain table."""
+        if self.folder is None or self.known:
+            return dict(self.known)
+        rows = pa.parquet.read_table(self.folder / "tasks.parquet").to_pylist()
+        return {row["name"]: _record(row) for row in rows}
+
+    def draws(self, task: str) -> list[DrawResult]:
+        """What was predicted of one task; empty for a plain table."""
+        return [] if self.folder is None else Parts(self.folder).read(task)[0]
+
+    @property
+    def kind(self) -> TaskKind:
+        """What the labels are, as far as the scores tell."""
+        if self.header:
+            return TaskKind(self.header["protocol"]["kind"])
+        names = {name for score in self.scores for name in score.values}
+        if "r2" in names:
+            return TaskKind.REGRESSION
+        return TaskKind.BINARY if "delta_auprc" in names else TaskKind.MULTICLASS
+
+    @property
+    def sizes(self) -> list[int]:
+        """The support sizes that have a score."""
+        return sorted({score.support_size for score in self.scores})
 
 
-def write_csv(path: Path, scores: Sequence[Score]) -> None:
-    """Write scores as CSV, whole or not at all; a value that is not defined stays empty."""
+class Parts:
+    """The finished tasks of a result folder, a file each."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "draws"
+
+    def _path(self, task: str) -> Path:
+        return self._folder / f"{quote(task, safe=' ')}.parquet"
+
+    def __contains__(self, task: str) -> bool:
+        return self._path(task).is_file()
+
+    def write(self, result: TaskResult) -> None:
+        """Keep what was predicted of a task; the file appears whole or not at all."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        draws = result.draws
+        table = pa.table(
+            {
+                "support_size": pa.array([d.support_size for d in draws], pa.int64()),
+                "seed": pa.array([d.seed for d in draws], pa.int64()),
+                "seconds": pa.array([d.seconds for d in draws], pa.float64()),
+                "support": pa.array([d.support for d in draws], pa.list_(pa.int32())),
+                "query": pa.array([d.query for d in draws], pa.list_(pa.int32())),
+                # Single precision is what the models compute in; what is not, keeps its order to seven digits.
+                "predicted": pa.array([d.predicted.ravel() for d in draws], pa.list_(pa.float64())),
+                "deviation": pa.array([d.deviation for d in draws], pa.list_(pa.float64())),
+            }
+        )
+        known = {
+            "encode_seconds": result.encode_seconds,
+            "refused": [[r.support_size, r.seed, r.reason] for r in result.refused],
+        }
+        write_whole(self._path(result.task.name), _parquet(table, known))
+
+    def read(self, task: str) -> tuple[list[DrawResult], list[Refusal], float]:
+        """The draws of a finished task, those that were refused, and the seconds of embedding it."""
+        table = pa.parquet.read_table(self._path(task))
+        known = json.loads(table.schema.metadata[b"molmeta"])
+        draws = [_draw(row) for row in table.to_batches() for row in _rows(row)]
+        return draws, [Refusal(*refused) for refused in known["refused"]], known["encode_seconds"]
+
+
+def _rows(batch: pa.RecordBatch) -> Iterable[dict[str, Any]]:
+    """The rows of a batch, lists as arrays."""
+    columns = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in batch.schema.names}
+    return ({name: column[i] for name, column in columns.items()} for i in range(len(batch)))
+
+
+def _draw(row: Mapping[str, Any]) -> DrawResult:
+    query, predicted = row["query"].astype(np.int64), row["predicted"]
+    several = len(predicted) != len(query)
+    return DrawResult(
+        int(row["support_size"]),
+        int(row["seed"]),
+        row["support"].astype(np.int64),
+        query,
+        predicted.reshape(len(query), -1) if several else predicted,
+        row["deviation"],
+        float(row["seconds"]),
+    )
+
+
+def finish(folder: Path, method: str, records: Sequence[TaskRecord]) -> list[Score]:
+    """Score every finished task of a folder and write its tables; the folder is then a whole result."""
+    parts, scores = Parts(folder), []
+    for record in records:
+        draws, _, encode_seconds = parts.read(record.name)
+        scores += [_timed(score, encode_seconds) for score in score_draws(record, draws)]
+    write_whole(folder / "tasks.parquet", _parquet(pa.Table.from_pylist([_record_row(r) for r in records], _TASKS)))
+    write_scores(folder / "scores.csv", method, scores)
+    write_scores(folder / "scores.parquet", method, scores)
+    return scores
+
+
+def _timed(score: Score, encode_seconds: float) -> Score:
+    return Score(
+        score.task,
+        score.support_size,
+        score.seed,
+        {**score.values, "encode_seconds": encode_seconds},
+        score.subset,
+    )
+
+
+def write_scores(path: Path, method: str, scores: Sequence[Score]) -> None:
+    """Write scores as CSV or Parquet (by the name), whole or not at all; what is not defined stays empty."""
     names = list(dict.fromkeys(name for s in scores for name in s.values))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*_KEYS, *names])
-    for s in scores:
-        values = [s.values.get(name, float("nan")) for name in names]
-        writer.writerow([s.task, s.support_size, s.seed, *("" if np.isnan(v) else repr(v) for v in values)])
-    write_whole(path, text.getvalue().encode())
+    keys = {
+        "method": pa.array([method] * len(scores), pa.string()),
+        "task": pa.array([s.task for s in scores], pa.string()),
+        "support_size": pa.array([s.support_size for s in scores], pa.int64()),
+        "seed": pa.array([s.seed for s in scores], pa.int64()),
+        "subset": pa.array([s.subset for s in scores], pa.string()),
+    }
+    missing = float("nan")
+    table = pa.table(
+        keys | {n: pa.array([s.values.get(n, missing) for s in scores], pa.float64(), from_pandas=True) for n in names}
+    )
+    if path.suffix == ".csv":
+        text = BytesIO()
+        pa.csv.write_csv(table, text, pa.csv.WriteOptions(quoting_style="needed"))
+        write_whole(path, text.getvalue())
+    else:
+        write_whole(path, _parquet(table))
 
 
-def read_csv(path: Path) -> list[Score]:
-    """Read what :func:`write_csv` wrote.
+def _read_table(path: Path) -> Result:
+    options = pa.csv.ConvertOptions(column_types={"task": pa.string(), "method": pa.string(), "subset": pa.string()})
+    is_csv = path.suffix == ".csv"
+    table = pa.csv.read_csv(path, convert_options=options) if is_csv else pa.parquet.read_table(path)
+    methods = set(table["method"].to_pylist()) if "method" in table.column_names else {path.stem}
+    if len(methods) > 1:
+        raise InputError(f"{path} holds the scores of {len(methods)} methods; give each a table of its own")
+    return Result(methods.pop() if methods else path.stem, {}, _scores(table))
 
-    Raises:
-        InputError: it is missing or has other columns.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        return [
-            Score(
-                row["task"],
-                int(row["support_size"]),
-                int(row["seed"]),
-                {name: float(value or "nan") for name, value in row.items() if name not in _KEYS},
-            )
-            for row in rows
-        ]
-    except (OSError, KeyError, ValueError) as error:
-        raise InputError(f"{path} is not a table of scores that molmeta evaluate wrote ({error})") from error
+
+def _scores(table: pa.Table) -> list[Score]:
+    names = [name for name in table.column_names if name not in _KEYS]
+    columns = [np.asarray(table[name].to_numpy(), np.float64) for name in names]
+    subsets = table["subset"].to_pylist() if "subset" in table.column_names else [ALL] * len(table)
+    keys = zip(
+        table["task"].to_pylist(), table["support_size"].to_pylist(), table["seed"].to_pylist(), subsets, strict=True
+    )
+    rows = np.stack(columns, axis=1).tolist() if columns else [[] for _ in range(len(table))]
+    return [
+        Score(task, size, seed, dict(zip(names, values, strict=True)), subset)
+        for (task, size, seed, subset), values in zip(keys, rows, strict=True)
+    ]
+
+
+_TASKS = pa.schema(
+    [
+        ("name", pa.string()),
+        ("kind", pa.string()),
+        ("num_classes", pa.int64()),
+        ("labels", pa.list_(pa.float64())),
+        ("smiles", pa.list_(pa.string())),
+        ("structure", pa.list_(pa.uint64())),
+        ("trained", pa.list_(pa.bool_())),
+        ("exact", pa.list_(pa.bool_())),
+        ("similarity", pa.list_(pa.float32())),
+        ("description", pa.string()),
+    ]
+)
+
+
+def _record_row(record: TaskRecord) -> dict[str, Any]:
+    return {
+        "name": record.name,
+        "kind": str(record.kind),
+        "num_classes": record.num_classes,
+        "labels": record.labels.astype(np.float64),
+        "smiles": record.smiles,
+        "structure": record.structure,
+        "trained": record.trained,
+        "exact": record.exact,
+        "similarity": record.similarity,
+        "description": json.dumps(dict(record.description)),
+    }
+
+
+def _record(row: Mapping[str, Any]) -> TaskRecord:
+    kind = TaskKind(row["kind"])
+    flags = {name: None if row[name] is None else np.array(row[name], bool) for name in ("trained", "exact")}
+    return TaskRecord(
+        row["name"],
+        kind,
+        row["num_classes"],
+        np.array(row["labels"], np.int64 if kind.is_classification else np.float64),
+        row["smiles"],
+        np.array(row["structure"], np.uint64),
+        flags["trained"],
+        flags["exact"],
+        np.array(row["similarity"], np.float32),
+        json.loads(row["description"]),
+    )
+
+
+def _parquet(table: pa.Table, known: Mapping[str, Any] | None = None) -> bytes:
+    if known is not None:
+        table = table.replace_schema_metadata({"molmeta": json.dumps(known)})
+    buffer = BytesIO()
+    pa.parquet.write_table(table, buffer, compression="zstd")
+    return buffer.getvalue()

@@ -28,7 +28,7 @@ from molmeta.domains.molecules.labels import LabelRule
 from molmeta.domains.molecules.tables import Table, count_rows, iter_table
 from molmeta.domains.molecules.workers import featurise_stream
 from molmeta.errors import ConfigError
-from molmeta.evaluation.results import check_writable
+from molmeta.files import check_writable
 from molmeta.predicting.assay import predict_molecules
 from molmeta.predicting.columns import AssayColumns, check_clashes
 from molmeta.predicting.partial import PartialTables, StreamTable, separator_of

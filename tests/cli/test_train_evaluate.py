@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from molmeta.cli import main
-from molmeta.evaluation.results import read_csv
+from molmeta.evaluation.results import Result
 from tests.assays import MOLECULES, own_assays
 
 TINY = ["--backbone", "fingerprint", "--steps", "4", "--device", "cpu"]
@@ -33,10 +33,10 @@ def test_own_assays_train_evaluate_export_and_predict(
     assert train(own, run) == 0
     assert {p.name for p in run.iterdir()} >= {"config.toml", "history.jsonl", "model.safetensors", "card.json"}
     assert main(["evaluate", str(run), *own, "-n", "8", "--seeds", "2", "-o", str(scores)]) == 0
-    assert {(s.support_size, s.seed) for s in read_csv(scores)} == {(8, 0), (8, 1)}
+    assert {(s.support_size, s.seed) for s in Result.read(scores).scores} == {(8, 0), (8, 1)}
     capsys.readouterr()
     assert main(["evaluate", str(run), *own, "-n", "8", "--seeds", "2", "--against", str(scores)]) == 0
-    assert "+0.000 [+0.000, +0.000], 0/1 tasks higher" in capsys.readouterr().out
+    assert "+0.000, 0/1 tasks higher (too few for an interval)" in capsys.readouterr().out
     assert main(["export", str(run), "-o", str(model), "--no-score", "--licence", "mine"]) == 0
     support = own_assays(tmp_path / "support.csv", rows=16)
     arguments = ["--support", str(support), "--label", "has_0", "--query", MOLECULES[-1], "-o", str(out)]

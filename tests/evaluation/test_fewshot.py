@@ -7,12 +7,13 @@ from sklearn.metrics import average_precision_score
 from torch import nn
 
 from molmeta.core.episode import Episode, collate
-from molmeta.core.learner import Learner, Prediction
+from molmeta.core.learner import Learner
 from molmeta.core.sampling import Draw
-from molmeta.core.task import Inputs, Split, Task, TaskKind
-from molmeta.errors import SupportError
+from molmeta.core.task import Inputs, IntArray, Split, Task, TaskKind
+from molmeta.errors import InputError, SupportError
 from molmeta.evaluation import fewshot
-from molmeta.evaluation.fewshot import default_draw, evaluate, predict_draws
+from molmeta.evaluation.fewshot import Support, default_draw, evaluate, predict_draws
+from molmeta.evaluation.statistics import summarise
 from molmeta.methods.gp import GaussianProcess
 from molmeta.methods.maml import MAML, MAMLConfig
 from molmeta.methods.protonet import ProtoNet
@@ -71,7 +72,7 @@ def test_draws_predicted_together_equal_each_adapted_alone(
     for rows_at_once in (1, 90, 10_000):
         monkeypatch.setattr(fewshot, "_DRAW_ROWS", rows_at_once)
         monkeypatch.setattr(fewshot, "_ENCODE_ROWS", max(7, rows_at_once))
-        found = [p.probabilities for p in predict_draws(model, source, drawn)]
+        found = [p.probabilities for p in predict_draws(model, source, drawn).predictions]
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -109,21 +110,23 @@ def test_a_refused_draw_is_left_out_and_the_rest_is_scored() -> None:
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_every_module_s_mode_is_left_as_it_was_found(fails: bool) -> None:
+def test_every_module_s_mode_is_left_as_it_was_found(fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     model, net = learner(ProtoNet)
     model.train()
     next(m for m in net.modules() if isinstance(m, nn.Dropout)).eval()
     modes = [module.training for module in model.modules()]
     seen = []
 
-    def progress(task: Task) -> None:
+    def encode(inputs: Inputs) -> torch.Tensor:
         seen.append(model.training)
         if fails:
             raise RuntimeError("stop")
+        return Net.forward(net, inputs)
 
+    monkeypatch.setattr(net, "forward", encode)
     source = Source()
     try:
-        evaluate(model, source, source.tasks(Split.VALID)[:1], sizes=(4,), seeds=range(1), progress=progress)
+        evaluate(model, source, source.tasks(Split.VALID)[:1], sizes=(4,), seeds=range(1))
     except RuntimeError:
         assert fails
     assert seen == [False]
@@ -146,14 +149,54 @@ def test_each_kind_has_its_metrics() -> None:
         model, _ = learner(GaussianProcess)
         (found,) = evaluate(model, source, source.tasks(Split.VALID, kind)[:1], sizes=(9,), seeds=range(1))
         names[kind] = set(found.values)
-    assert names[TaskKind.BINARY] == {"accuracy", "nll", "delta_auprc", "roc_auc", "brier"}
-    assert names[TaskKind.MULTICLASS] == {"accuracy", "nll"}
-    assert names[TaskKind.REGRESSION] == {"r2", "rmse", "spearman"}
+    assert {"accuracy", "nll", "delta_auprc", "roc_auc", "brier", "ece", "ef1"} < names[TaskKind.BINARY]
+    assert names[TaskKind.MULTICLASS] == {"accuracy", "nll", "queries", "seconds"}
+    assert names[TaskKind.REGRESSION] == {"r2", "rmse", "spearman", "coverage_90", "queries", "seconds"}
 
 
-def test_a_query_of_one_class_is_scored_as_undefined() -> None:
-    task = Task("t", np.arange(4), np.array([0, 1, 1, 1]), TaskKind.BINARY, 2)
-    said = Prediction(probabilities=torch.tensor([[0.5, 0.5], [0.2, 0.8]]))
-    found = fewshot.score(Episode(task, np.array([0, 1]), np.array([2, 3])), said)
-    assert np.isnan([found["delta_auprc"], found["roc_auc"]]).all()
-    assert found["accuracy"] == 0.5
+class Written(Source):
+    """Rows as SMILES: a chain of carbons a row."""
+
+    def smiles(self, rows: IntArray) -> list[str]:
+        return ["C" * (int(row) + 1) for row in rows]
+
+
+def test_a_function_is_given_smiles_and_labels_and_scored_as_a_learner_is() -> None:
+    source = Written()
+    (task,) = source.tasks(Split.VALID)[:1]
+    asked = []
+
+    def heavier(support: Support, query: list[str]) -> list[float]:
+        asked.append((support, query))
+        return [len(smiles) for smiles in query]
+
+    (found,) = evaluate(heavier, source, [task], sizes=(8,), seeds=(4,))
+    ((support, query),) = asked
+    drawn = default_draw(task, 8, 4)
+    assert support.smiles == source.smiles(task.rows[drawn[0]])
+    assert support.labels.tolist() == task.labels[drawn[0]].tolist()
+    truth = task.labels[drawn[1]]
+    expected = average_precision_score(truth, [len(smiles) for smiles in query]) - truth.mean()
+    assert found.values["delta_auprc"] == pytest.approx(expected)
+    assert np.isnan(found.values["nll"])  # a length is no probability
+
+
+def test_a_function_that_ranks_at_random_scores_chance_and_one_that_leaks_everything() -> None:
+    source = Written()
+    tasks = source.tasks(Split.VALID)
+    rng = np.random.default_rng(0)
+    at_random = evaluate(lambda _, query: rng.random(len(query)), source, tasks, sizes=(8,), seeds=range(60))
+    gap = summarise(at_random, "delta_auprc", 8).mean - summarise(at_random, "chance", 8).mean
+    assert abs(gap) < 0.015
+    one = tasks[:1]  # rows stand in several tasks with other labels
+    truth = dict(zip(source.smiles(one[0].rows), one[0].labels, strict=True))
+    leaked = evaluate(lambda _, query: [float(truth[s]) for s in query], source, one, sizes=(8,))
+    assert {round(s.values["roc_auc"], 9) for s in leaked} == {1.0}
+    assert all(s.values["delta_auprc"] == pytest.approx(1 - s.values["query_share"]) for s in leaked)
+
+
+def test_a_function_that_returns_something_else_is_refused_by_task() -> None:
+    source = Written()
+    task = source.tasks(Split.VALID)[0]
+    with pytest.raises(InputError, match=rf"{task.name}.*one score a molecule"):
+        evaluate(lambda _, query: np.zeros((len(query), 2)), source, [task], sizes=(8,))

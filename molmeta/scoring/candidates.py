@@ -1,0 +1,146 @@
+"""What can be scored, by name: a model, a run, a baseline, a scikit-learn estimator or a function of one's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from molmeta.bundle import Bundle, mix
+from molmeta.core.episode import EpisodeBatch
+from molmeta.core.learner import Encoding, Laws, Learner, Prediction
+from molmeta.core.task import Inputs, TaskKind
+from molmeta.devices import choose_device
+from molmeta.errors import ConfigError
+from molmeta.evaluation.fewshot import Model, ScoreFunction
+from molmeta.export import member_of_run
+from molmeta.recipe import make_learner
+
+_COUNTS = {"name": "counts"}
+# What a practitioner has without meta-learning: each learns from the support alone.
+BASELINES: Mapping[str, Mapping[str, Any]] = {
+    "random-forest": {"name": "random_forest"},
+    "random-forest-grid": {"name": "random_forest", "grid": True},
+    "knn": {"name": "knn"},
+    "similarity": {"name": "similarity"},
+    "logistic": {"name": "logistic"},
+    "gradient-boosting": {"name": "gradient_boosting"},
+    "tanimoto-gp": {"name": "tanimoto_gp"},
+    "tabpfn": {"name": "tabpfn"},
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """Something to score.
+
+    Attributes:
+        name: in tables.
+        model: what predicts.
+        bundle: the model file behind it, where there is one.
+        about: what ``result.json`` says of it.
+    """
+
+    name: str
+    model: Model | ScoreFunction
+    bundle: Bundle | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def serves(self, kind: TaskKind) -> bool:
+        """Whether it predicts tasks of this kind; a function serves two classes and numbers."""
+        laws = getattr(self.model, "laws", None)
+        return kind is not TaskKind.MULTICLASS if laws is None else kind in laws.kinds
+
+
+class BundleModel:
+    """A bundle as something to evaluate: its members' embeddings stand side by side in one Encoding."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+        laws = [member.learner.laws for member in bundle.members]
+        self.laws = Laws(kinds=bundle.kinds, transductive=bundle.transductive, encodes=all(law.encodes for law in laws))
+        self.device = bundle.device
+
+    def encode(self, inputs: Inputs) -> Encoding:
+        return Encoding(torch.cat([m.learner.encode(inputs).values for m in self.bundle.members], dim=1))
+
+    def predict_episodes(self, batch: EpisodeBatch) -> list[Prediction]:
+        by_member = [
+            member.learner.predict_episodes(batch.with_inputs(part))
+            for member, part in zip(self.bundle.members, self._parts(batch.inputs), strict=True)
+            if batch.kind in member.learner.laws.kinds
+        ]
+        sizes = torch.bincount(batch.episode[batch.is_support], minlength=len(batch)).tolist()
+        return [
+            mix(each, self.bundle.temperature_at(size))
+            for each, size in zip(zip(*by_member, strict=True), sizes, strict=True)
+        ]
+
+    def _parts(self, inputs: Inputs) -> tuple[Inputs, ...]:
+        if not isinstance(inputs, Encoding):
+            return self.bundle.encode(inputs)
+        widths = [member.learner.backbone.width for member in self.bundle.members]
+        return tuple(Encoding(part) for part in torch.split(inputs.values, widths, dim=1))
+
+
+def load_candidate(model: str | Bundle | Learner | ScoreFunction, device: str = "auto") -> Candidate:
+    """A model to score.
+
+    Args:
+        model: a bundle by name or file, a run folder, a baseline (see ``BASELINES``), ``module:name`` of a
+            scikit-learn estimator (over count fingerprints) or of a function ``(support, query SMILES) -> scores``;
+            or such a thing itself.
+        device: auto, cpu, cuda or cuda:N.
+
+    Raises:
+        ModelFileError: a name that is none of these.
+        ConfigError: there is no such module, or the thing in it is not one of these.
+    """
+    if isinstance(model, Bundle):
+        return _of_bundle(str(model.card.get("name", "bundle")), model)
+    if isinstance(model, Learner):
+        return Candidate(type(model).__name__, model)
+    if not isinstance(model, str):
+        return Candidate(getattr(model, "__name__", type(model).__name__), model)
+    if model in BASELINES:
+        return Candidate(model, make_learner(BASELINES[model], _COUNTS), about=BASELINES[model])
+    folder = Path(model)
+    if (folder / "config.toml").is_file():
+        card = folder / "card.json"
+        read = json.loads(card.read_text(encoding="utf-8")) if card.is_file() else {}
+        return _of_bundle(folder.name, Bundle([member_of_run(folder)], read).to(choose_device(device)))
+    if ":" in model and not folder.exists():
+        return _imported(model)
+    return _of_bundle(Path(model).stem, Bundle.load(model).to(choose_device(device)))
+
+
+def _of_bundle(name: str, bundle: Bundle) -> Candidate:
+    kept = {key: bundle.card[key] for key in ("name", "licence", "commands", "command", "seeds") if key in bundle.card}
+    return Candidate(name, BundleModel(bundle), bundle, {**kept, "digest": bundle.digest})
+
+
+def _imported(path: str) -> Candidate:
+    module, _, attribute = path.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # a file of one's own, beside which the command is typed
+    try:
+        found: Callable[..., Any] = getattr(import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if error.name is None or not module.startswith(error.name):
+            raise
+        raise ConfigError(f'"{path}": there is no module {error.name} to import here') from error
+    except AttributeError as error:
+        raise ConfigError(f'"{path}": module {module} has no {attribute}') from error
+    if hasattr(found, "fit"):
+        method = {"name": "sklearn", "estimator": path}
+        return Candidate(attribute, make_learner(method, _COUNTS), about=method)
+    if not callable(found):
+        raise ConfigError(f'"{path}" is neither a scikit-learn estimator nor a function (support, query) -> scores')
+    return Candidate(attribute, found, about={"function": path})

@@ -1,0 +1,236 @@
+"""Running an evaluation: task by task, on several processes, resumable; the same numbers however it is run."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from molmeta.bundle import Bundle
+from molmeta.core.learner import Learner
+from molmeta.core.task import Task, TaskKind, TaskSource
+from molmeta.domains.molecules.workers import start_worker
+from molmeta.errors import ConfigError, InputError
+from molmeta.evaluation.fewshot import DrawRule, ScoreFunction, evaluate_task
+from molmeta.evaluation.results import FORMAT, Parts, Result, finish, write_scores
+from molmeta.evaluation.scores import TaskRecord
+from molmeta.files import check_writable, write_whole
+from molmeta.scoring.candidates import Candidate, load_candidate
+from molmeta.scoring.overlap import Training, overlap
+from molmeta.scoring.protocols import Question, question
+
+_VERSIONS = ("molmeta", "torch", "rdkit", "scikit-learn", "numpy", "scipy")
+TABLES = (".csv", ".parquet")
+
+Progress = Callable[[int, int], None]  # tasks done, of how many
+
+
+def evaluate(
+    model: str | Bundle | Learner | ScoreFunction = "default",
+    protocol: str | Question = "fsmol",
+    *,
+    out: Path | str | None = None,
+    name: str | None = None,
+    workers: int = 1,
+    device: str = "auto",
+    force: bool = False,
+    command: str = "",
+    progress: Progress | None = None,
+    **changes: Any,
+) -> Result:
+    """Score a model on a benchmark.
+
+    Args:
+        model: see :func:`~molmeta.scoring.candidates.load_candidate`; a function ``(support, query SMILES) ->
+            scores`` is given ``support.smiles`` and ``support.labels``, and returns a number a query.
+        protocol: a benchmark's name (see ``PROTOCOLS``), or a question of one's own.
+        out: a result folder, in which an interrupted evaluation goes on; or a ``.csv`` or ``.parquet`` for the table of
+            scores alone; None keeps nothing.
+        name: of the method in tables and reports; None: the model's own.
+        workers: processes; a model is then given by name. The numbers do not depend on it.
+        device: auto, cpu, cuda or cuda:N.
+        force: overwrite ``out``.
+        command: how this was called, for the result's header.
+        progress: called with (tasks done, tasks).
+        changes: fields of :class:`~molmeta.scoring.protocols.Question`, such as ``split="heldout"``, ``sizes=(16,)``.
+
+    Raises:
+        ConfigError: something by a name that is not known, or a kind of task that the model does not serve.
+        DataError: the tasks are not there.
+        InputError: ``out`` holds something else.
+    """
+    asked = question(protocol, **changes) if isinstance(protocol, str) else protocol
+    if out is not None and Path(out).suffix in TABLES:
+        check_writable(Path(out), force)
+    candidate = load_candidate(model, device)
+    method = name or candidate.name
+    if not candidate.serves(TaskKind(asked.kind)):
+        raise ConfigError(f"{method} does not serve {asked.kind} tasks")
+    with _folder(out) as folder:
+        _claim(folder, method, asked, candidate, command, force)
+        source, tasks, draw = asked.open()
+        todo = [task for task in tasks if task.name not in Parts(folder)]
+        if progress is not None:
+            progress(len(tasks) - len(todo), len(tasks))
+        if workers > 1 and len(todo) > 1:
+            if not isinstance(model, str):
+                raise ConfigError("several workers need a model by name or file; or give workers=1")
+            finished = _on_workers(model, device, asked, folder, [task.name for task in todo], workers)
+        else:
+            finished = _here(candidate, source, todo, draw, asked, folder)
+        for done, _ in enumerate(finished, start=len(tasks) - len(todo) + 1):
+            if progress is not None:
+                progress(done, len(tasks))
+        result = _complete(folder, method, candidate, source, tasks)
+    if out is None or Path(out).suffix in TABLES:
+        result = replace(result, folder=None)
+        if out is not None:
+            write_scores(Path(out), method, result.scores)
+    return result
+
+
+@contextmanager
+def _folder(out: Path | str | None) -> Iterator[Path]:
+    """The result folder, or a passing one where only the scores are wanted."""
+    if out is not None and Path(out).suffix not in TABLES:
+        yield Path(out)
+        return
+    with TemporaryDirectory(prefix="molmeta-") as passing:
+        yield Path(passing)
+
+
+def _claim(folder: Path, method: str, asked: Question, candidate: Candidate, command: str, force: bool) -> None:
+    """Make the folder this evaluation's, or find that it is: its finished tasks are then kept.
+
+    Raises:
+        InputError: it holds something else.
+    """
+    header = {
+        "format": FORMAT,
+        "method": method,
+        "protocol": asked.as_json(),
+        "model": dict(candidate.about),
+        "command": command,
+        "environment": _environment(),
+    }
+    path = folder / "result.json"
+    if force and path.is_file():
+        shutil.rmtree(folder / "draws", ignore_errors=True)
+        for old in (path, folder / "tasks.parquet", *(folder / f"scores{suffix}" for suffix in TABLES)):
+            old.unlink(missing_ok=True)
+    if path.is_file():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        differs = [key for key in ("method", "protocol", "model", "environment") if found.get(key) != header[key]]
+        if differs:
+            raise InputError(
+                f"{folder} holds another evaluation (its {' and '.join(differs)} differ). Name another folder with "
+                "--out, or give --force to overwrite it"
+            )
+        return
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise InputError(f"{folder} exists and is not a result of molmeta evaluate; name another folder with --out")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(path, json.dumps(header, indent=1).encode())
+
+
+def _environment() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in _VERSIONS:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "?"
+    return found
+
+
+def _here(
+    candidate: Candidate, source: TaskSource, tasks: list[Task], draw: DrawRule, asked: Question, folder: Path
+) -> Iterator[str]:
+    for task in tasks:
+        _evaluate(candidate, source, task, draw, asked, folder)
+        yield task.name
+
+
+def _evaluate(
+    candidate: Candidate, source: TaskSource, task: Task, draw: DrawRule, asked: Question, folder: Path
+) -> None:
+    with _one_thread():
+        found = evaluate_task(candidate.model, source, task, sizes=asked.sizes, seeds=range(asked.seeds), draw=draw)
+    Parts(folder).write(found)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Torch on one thread: sums are then the same in every process."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@dataclass(frozen=True, eq=False)
+class _Worker:
+    candidate: Candidate
+    source: TaskSource
+    tasks: Mapping[str, Task]
+    draw: DrawRule
+    asked: Question
+    folder: Path
+
+
+_worker: list[_Worker] = []  # what this process evaluates, once it was told
+
+
+def _start(model: str, device: str, asked: Question, folder: Path) -> None:
+    start_worker()
+    source, tasks, draw = asked.open()
+    _worker[:] = [_Worker(load_candidate(model, device), source, {t.name: t for t in tasks}, draw, asked, folder)]
+
+
+def _work(task: str) -> str:
+    (own,) = _worker
+    _evaluate(own.candidate, own.source, own.tasks[task], own.draw, own.asked, own.folder)
+    return task
+
+
+def _on_workers(model: str, device: str, asked: Question, folder: Path, todo: list[str], workers: int) -> Iterator[str]:
+    """Evaluate tasks by name on several processes; yields each as it is done."""
+    # Spawned, not forked: torch's threads do not survive a fork.
+    pool = ProcessPoolExecutor(
+        min(workers, len(todo)),
+        mp_context=get_context("spawn"),
+        initializer=_start,
+        initargs=(model, device, asked, folder),
+    )
+    try:
+        for future in as_completed([pool.submit(_work, name) for name in todo]):
+            yield future.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _complete(folder: Path, method: str, candidate: Candidate, source: TaskSource, tasks: list[Task]) -> Result:
+    """Score what was predicted and write the tables."""
+    training = Training.of(candidate.bundle, source)
+    records = [TaskRecord.of(task, source) for task in tasks]
+    records = [record.with_training(training.saw(record.structure)) for record in records]
+    header = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    header["overlap"] = overlap(records, training)
+    refused = [refusal for task in tasks for refusal in Parts(folder).read(task.name)[1]]
+    header["refused"] = {str(n): sum(r.support_size == n for r in refused) for n in header["protocol"]["sizes"]}
+    write_whole(folder / "result.json", json.dumps(header, indent=1).encode())
+    scores = finish(folder, method, records)
+    return Result(method, header, scores, folder, {record.name: record for record in records})
