@@ -101,8 +101,9 @@ class FSMol:
         Computed exactly for the task's whole fold at once (13 s for FS-Mol's valid fold, on one core), and kept in the
         cache. A training task's molecules are their own nearest. NaN where there are no training tasks.
         """
-        known, train = self._nearest_train, self._distinct_rows(Split.TRAIN)
-        if len(train) and np.isnan(known[task.rows]).any():
+        known = self._nearest_train
+        if self.tasks(Split.TRAIN) and np.isnan(known[task.rows]).any():
+            train = self._distinct_rows(Split.TRAIN)
             split = next((s for s in Split if any(task.name == t.name for t in self.tasks(s))), None)
             fold = self._distinct_rows(split) if split else np.empty(0, np.int64)
             rows = np.setdiff1d(np.union1d(task.rows, fold), train)
