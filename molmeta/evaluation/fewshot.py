@@ -27,7 +27,7 @@ from molmeta.evaluation.scores import DrawResult, Score, TaskRecord, score_draws
 
 DrawRule = Callable[[Task, int, int], Draw]
 _ENCODE_ROWS = 1024
-_DRAW_ROWS = 16384  # rows of padded draws that are predicted at once
+_DRAW_ROWS = 4096  # rows of padded draws that are predicted at once: more, and they leave the processor's cache
 
 
 class Model(Protocol):

@@ -72,12 +72,18 @@ def prototypes(support: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 def attended_cosine(
     query: torch.Tensor, support: torch.Tensor, targets: torch.Tensor, temperature: torch.Tensor
 ) -> torch.Tensor:
-    """Cosine ``[t, m, k]`` of each query to the mean of each class's support, weighted by softmax(T cos)."""
-    scores = (temperature * query @ support.mT)[..., None]  # [t, m, n, 1]
-    outside = targets[:, None] == 0
-    weights = scores.masked_fill(outside, -1e4).softmax(2) * ~outside
-    own = torch.einsum("tmnk,tnd->tmkd", weights, support)
-    return (F.normalize(own, dim=-1) * query[:, :, None]).sum(-1)
+    """Cosine ``[t, m, k]`` of each query to the mean of each class's support, weighted by softmax(T cos).
+
+    Rows have unit length. The mean is never formed: with weights w, its product with the query is the weighted sum of
+    cosines, and its squared length is w' S S' w.
+    """
+    cosine = query @ support.mT  # [t, m, n]
+    outside = targets[:, None] == 0  # [t, 1, n, k]
+    attention = (temperature * cosine)[..., None].masked_fill(outside, -1e4).softmax(2) * ~outside
+    weights = attention.sum(-1)  # a row has weight in its own class alone
+    same_class = (support @ support.mT) * (targets @ targets.mT)
+    squared_length = ((weights @ same_class) * weights) @ targets
+    return ((weights * cosine) @ targets) / squared_length.clamp(min=1e-12).sqrt()
 
 
 def mahalanobis(episodes: PaddedEpisodes) -> torch.Tensor:
