@@ -65,13 +65,14 @@ def prepare(
     """Featurise every molecule of a data set into the store, once."""
     from molmeta.cli.show import console, counting
     from molmeta.domains.molecules.catalogue import dataset
-    from molmeta.domains.molecules.fsmol import FSMol
 
-    dataset(name)
+    chosen = dataset(name)
     with counting("molecules") as advance:
-        store = FSMol(workers=jobs, progress=advance).store
-    console.print(f"{len(store):,} distinct molecules are in the store; {len(store.reasons)} were refused.")
-    for smiles, reason in list(store.reasons.items())[:20]:
+        stores = list(chosen.stores(jobs, advance))
+    refused = [each for store in stores for each in store.reasons.items()]
+    distinct = sum(map(len, stores))
+    console.print(f"{distinct:,} distinct molecules are in the store; {len(refused)} were refused.")
+    for smiles, reason in refused[:20]:
         console.print(f"  {smiles}  {reason}")
 
 

@@ -11,4 +11,10 @@ BACKBONES = Registry(
         "joint": "molmeta.domains.molecules.gnn:Joint",
     },
 )
-SOURCES = Registry("source", {"fsmol": "molmeta.domains.molecules.fsmol:FSMol"})
+SOURCES = Registry(
+    "source",
+    {
+        "fsmol": "molmeta.domains.molecules.fsmol:FSMol",
+        "moleculenet": "molmeta.domains.molecules.moleculenet:MoleculeNet",
+    },
+)

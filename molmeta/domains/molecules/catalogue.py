@@ -9,21 +9,32 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pooch
 
 from molmeta.errors import ConfigError, DataError
 from molmeta.paths import data_dir, datasets_dir
 
+if TYPE_CHECKING:  # so that listing data sets loads neither torch nor RDKit
+    from molmeta.domains.molecules.store import MoleculeStore, Progress
+
 _THREADS = 8
 
 
 @dataclass(frozen=True)
 class DataFile:
-    """One file of a data set: its place under the data set's folder, and its SHA-256 ("" where none is recorded)."""
+    """One file of a data set.
+
+    Attributes:
+        path: its place under the data set's folder.
+        sha256: "" where none is recorded.
+        also: other names under which it may stand there, packed in another way.
+    """
 
     path: str
     sha256: str
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -36,6 +47,8 @@ class DataSet:
         licence: of the data.
         url: what a file's path is appended to.
         list_files: the files that it consists of.
+        stores: opens its stores of molecules, building those that are not there: given the number of processes, and
+            what is called with the number of molecules done since the last call.
     """
 
     name: str
@@ -43,6 +56,7 @@ class DataSet:
     licence: str
     url: str
     list_files: Callable[[], Sequence[DataFile]]
+    stores: Callable[[int | None, Progress | None], Iterator[MoleculeStore]]
 
     def find(self) -> Path | None:
         """Its folder, if it is there."""
@@ -56,6 +70,26 @@ def _fsmol_files() -> tuple[DataFile, ...]:
         return tuple(DataFile(f"{r['split']}/{r['task']}.jsonl.gz", r["sha256"]) for r in csv.DictReader(lines))
 
 
+def _fsmol_stores(workers: int | None, progress: Progress | None) -> Iterator[MoleculeStore]:
+    from molmeta.domains.molecules.fsmol import FSMol
+
+    yield FSMol(workers=workers, progress=progress).store
+
+
+def _moleculenet_files() -> tuple[DataFile, ...]:
+    """DeepChem's files. Their checksums are not recorded: they arrive unverified, and are said to be."""
+    others = {"toxcast_data.csv.gz": ("toxcast_data.csv", "toxcast.csv.gz", "toxcast.csv")}
+    names = ("tox21.csv.gz", "sider.csv.gz", "muv.csv.gz", "toxcast_data.csv.gz")
+    return tuple(DataFile(name, "", others.get(name, (name.removesuffix(".gz"),))) for name in names)
+
+
+def _moleculenet_stores(workers: int | None, progress: Progress | None) -> Iterator[MoleculeStore]:
+    from molmeta.domains.molecules.moleculenet import NAMES, MoleculeNet, MoleculeNetConfig
+
+    for name in NAMES:
+        yield MoleculeNet(MoleculeNetConfig(dataset=name), workers=workers, progress=progress).store
+
+
 DATASETS = {
     "fs-mol": DataSet(
         "fs-mol",
@@ -63,7 +97,16 @@ DATASETS = {
         "CC BY-SA 3.0",
         "https://github.com/microsoft/FS-Mol/raw/ec58f4fbc840/datasets/",
         _fsmol_files,
-    )
+        _fsmol_stores,
+    ),
+    "moleculenet": DataSet(
+        "moleculenet",
+        "MoleculeNet's Tox21, SIDER, MUV and ToxCast, as few-shot tasks",
+        "chemprop's copies: MIT; the bucket states none",
+        "https://deepchemdata.s3-us-west-1.amazonaws.com/datasets/",
+        _moleculenet_files,
+        _moleculenet_stores,
+    ),
 }
 
 
@@ -146,8 +189,8 @@ def check(chosen: DataSet) -> Check:
         )
     counts = {"same": 0, "different": 0, "missing": 0, "unverifiable": 0}
     for file in chosen.list_files():
-        path = folder / file.path
-        if not path.is_file():
+        path = next((folder / name for name in (file.path, *file.also) if (folder / name).is_file()), None)
+        if path is None:
             counts["missing"] += 1
         elif not file.sha256:
             counts["unverifiable"] += 1

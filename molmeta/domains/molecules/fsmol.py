@@ -25,7 +25,7 @@ from molmeta.domains.molecules.fsmol_files import FSMolRows, read_task_file
 from molmeta.domains.molecules.fsmol_targets import read_targets
 from molmeta.domains.molecules.inputs import MoleculeBatch
 from molmeta.domains.molecules.nearest import Counts, cached_nearest_similarity
-from molmeta.domains.molecules.store import MoleculeStore, Progress, open_or_build
+from molmeta.domains.molecules.store import MoleculeStore, Progress, open_or_build, refused_rows
 from molmeta.errors import DataError, InputError, SupportError
 from molmeta.paths import cache_dir, data_dir, datasets_dir
 
@@ -137,12 +137,7 @@ class FSMol:
             for name, rows in tasks.items()
             for i, text in enumerate(rows.smiles, start=1)
         ]
-        bad = [(where, i, text) for where, i, text in every if text in self.store.reasons]
-        lines = [f"  {where} row {i}: {text!r:.60} {self.store.reasons[text]}" for where, i, text in bad[:20]]
-        more = [f"  ... and {len(bad) - 20} more"] if len(bad) > 20 else []
-        way_out = "  Fix these rows, or leave them out with --set source.on_invalid=drop"
-        head = f"{len(bad)} of {len(every)} rows in {self.root} cannot be used."
-        return InputError("\n".join([head, *lines, *more, way_out]))
+        return refused_rows(every, self.store.reasons, self.root)
 
     def _tasks(self, split: Split, kind: TaskKind) -> list[Task]:
         folder = "train" if split is Split.HELDOUT else split.value

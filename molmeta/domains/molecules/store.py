@@ -10,7 +10,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from molmeta.domains.molecules.featurise import FEATURISER_VERSION, MoleculeArrays, featurise
 from molmeta.domains.molecules.inputs import MoleculeBatch
 from molmeta.domains.molecules.workers import featurise_stream
-from molmeta.errors import DataError
+from molmeta.errors import DataError, InputError
 
 FORMAT = 1
 CHUNK = 512
@@ -161,6 +161,22 @@ def read(folder: Path) -> MoleculeStore:
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"the store {folder} is damaged ({error}). Delete the folder: it is built again") from error
     return MoleculeStore(arrays, structure, row_of, reasons)
+
+
+def refused_rows(rows: Sequence[tuple[str, int, str]], reasons: Mapping[str, str], root: Path) -> InputError:
+    """The error for data whose molecules may not be dropped.
+
+    Args:
+        rows: file, row number and SMILES of every row.
+        reasons: SMILES that were refused -> why.
+        root: where the files are.
+    """
+    bad = [(where, i, text) for where, i, text in rows if text in reasons]
+    lines = [f"  {where} row {i}: {text!r:.60} {reasons[text]}" for where, i, text in bad[:20]]
+    more = [f"  ... and {len(bad) - 20} more"] if len(bad) > 20 else []
+    way_out = "  Fix these rows, or leave them out with --set source.on_invalid=drop"
+    head = f"{len(bad)} of {len(rows)} rows in {root} cannot be used."
+    return InputError("\n".join([head, *lines, *more, way_out]))
 
 
 def _line(text: str) -> str:

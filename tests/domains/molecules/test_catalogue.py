@@ -10,12 +10,17 @@ from threading import Thread
 import pytest
 
 from molmeta.domains.molecules.catalogue import DataFile, DataSet, check, dataset, fetch
+from molmeta.domains.molecules.store import MoleculeStore
 from molmeta.errors import ConfigError, DataError
 
 
 class _Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
+
+
+def no_stores(*_: object) -> Iterator[MoleculeStore]:
+    yield from ()
 
 
 @pytest.fixture
@@ -30,7 +35,7 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DataSet]
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(tmp_path / "origin")))
     Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("MOLMETA_DATA", str(tmp_path / "data"))
-    yield DataSet("toy", "a toy", "none", f"http://127.0.0.1:{server.server_port}/", lambda: files)
+    yield DataSet("toy", "a toy", "none", f"http://127.0.0.1:{server.server_port}/", lambda: files, no_stores)
     server.shutdown()
 
 
@@ -71,3 +76,24 @@ def test_the_official_list_has_every_task_and_no_checksum_for_four() -> None:
     folds = [file.path.split("/")[0] for file in files]
     assert {fold: folds.count(fold) for fold in set(folds)} == {"train": 4938, "valid": 40, "test": 157}
     assert sum(not file.sha256 for file in files) == 4
+
+
+def test_a_file_packed_otherwise_is_there_but_not_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOLMETA_DATA", str(tmp_path))
+    (tmp_path / "moleculenet").mkdir()
+    for name in ("tox21.csv", "muv.csv.gz", "toxcast.csv.gz"):
+        (tmp_path / "moleculenet" / name).write_text("")
+    found = check(dataset("moleculenet"))
+    assert (found.same, found.different, found.missing, found.unverifiable) == (0, 0, 1, 3)
+
+
+def test_moleculenet_s_files_come_from_deepchem_s_bucket_without_a_checksum() -> None:
+    moleculenet = dataset("moleculenet")
+    assert moleculenet.url.startswith("https://deepchemdata.s3")
+    assert [file.path for file in moleculenet.list_files()] == [
+        "tox21.csv.gz",
+        "sider.csv.gz",
+        "muv.csv.gz",
+        "toxcast_data.csv.gz",
+    ]
+    assert not any(file.sha256 for file in moleculenet.list_files())
