@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from molmeta.core.task import TaskKind
 from molmeta.evaluation.comparisons import compare
 from molmeta.evaluation.results import Result
-from molmeta.evaluation.scores import ALL, SUBSETS
+from molmeta.evaluation.scores import SUBSETS
 from molmeta.evaluation.statistics import per_task, summarise
 
 HEADLINE = {
@@ -42,20 +44,22 @@ def lines(result: Result) -> list[str]:
 
 
 def audit(result: Result) -> list[str]:
-    """The headline metric over the honest parts of the query, where they are smaller than the whole."""
+    """The headline metric over the honest parts of the query that leave rows out, and over all of it on those tasks."""
     metric, scores = HEADLINE[result.kind][0], result.scores
     smallest = min(result.sizes, default=0)
-    present = {score.subset for score in scores if score.support_size == smallest} - {ALL}
-    queries = per_task(scores, "queries", smallest)
+    every, queries = per_task(scores, metric, smallest), per_task(scores, "queries", smallest)
     found = []
-    for subset in (name for name in SUBSETS if name in present):
+    for subset, leaves_out in SUBSETS.items():
         kept = per_task(scores, "queries", smallest, subset)
-        share = 1 - sum(kept.values()) / max(sum(queries.values()), 1)
-        if share > 0:
-            mean = summarise(scores, metric, smallest, subset)
-            where = f"{share:.1%} of rows; {mean.tasks} tasks"
-            found.append(f"{metric} at {smallest} {SUBSETS[subset]} ({where}): {mean}")
-    return found
+        left_out = 1 - sum(kept.values()) / max(sum(queries[task] for task in kept), 1)
+        part = per_task(scores, metric, smallest, subset)
+        shared = [every[task] for task in part if task in every]
+        if left_out > 0 and shared:
+            found.append(
+                f"  {leaves_out} ({left_out:.1%} of rows): {np.mean(list(part.values())):.3f} "
+                f"on {len(part)} tasks; {np.mean(shared):.3f} with every row of the same tasks"
+            )
+    return [f"{metric} at {smallest} over a part of the query:", *found] if found else []
 
 
 def training_lines(result: Result) -> list[str]:
