@@ -15,6 +15,7 @@ from molmeta.cli.doctor import doctor
 from molmeta.cli.evaluate import evaluate
 from molmeta.cli.export import export
 from molmeta.cli.predict import predict
+from molmeta.cli.report import report
 from molmeta.cli.train import train
 from molmeta.errors import MolmetaError
 
@@ -27,7 +28,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Few-shot molecular property prediction: learn a new assay from a few labelled molecules.",
 )
-for verb in (predict, demo, train, evaluate, export, doctor):
+for verb in (predict, demo, train, evaluate, report, export, doctor):
     app.command()(verb)
 app.add_typer(data_app, name="data")
 

@@ -1,0 +1,180 @@
+"""The first sections: what was asked of which models, and the scores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from molmeta.core.task import TaskKind
+from molmeta.errors import ConfigError
+from molmeta.evaluation.comparisons import compare
+from molmeta.evaluation.published import PublishedScore, published
+from molmeta.reporting.blocks import Block, Fold, Gallery, Section, Tabular, Terms, Text
+from molmeta.reporting.figures import learning_curves
+from molmeta.reporting.predictions import Calibration
+from molmeta.reporting.study import Method, Study
+from molmeta.reporting.tables import Cell, Row, Table, main_table, metric_table
+from molmeta.reporting.words import (
+    CHANCE,
+    DELTA_AUPRC,
+    FSMOL_256,
+    MEAN_OVER_TASKS,
+    PUBLISHED,
+    count,
+    metric,
+    number,
+    plus_minus,
+    protocol,
+    signed,
+)
+
+_TOLD = {"name", "digest", "licence", "command", "commands"}  # of a model, that have a place of their own
+
+
+def question(study: Study) -> Section:
+    """What was asked: protocol, metric, methods."""
+    header = next((m.header for m in study.methods if m.header), {})
+    drawn = ", ".join(f"{'–'.join(map(str, study.task_counts(size)))} at {size}" for size in study.sizes)
+    terms = [*protocol(header, study.kind), ("Tasks", f"{drawn} labelled molecules")]
+    if refused := {k: v for k, v in (header.get("refused") or {}).items() if v}:
+        terms.append(("Draws refused", ", ".join(f"{n:,} at {size}" for size, n in refused.items())))
+    blocks: list[Block] = [Terms(terms)]
+    blocks += [Text(sentence, warning=True) for sentence in study.disagreements()]
+    if study.metric == "delta_auprc":
+        blocks += [Text(DELTA_AUPRC), Text(CHANCE)]
+    else:
+        leading = metric(study.metric)
+        blocks.append(Text(f"{leading.title}: {leading.meaning}. {MEAN_OVER_TASKS}"))
+    if is_fsmol(study) and any(size >= 256 for size in study.sizes):
+        blocks.append(Text(FSMOL_256))
+    if study.trained:
+        blocks.append(
+            Text(
+                f"† marks tasks that a model was trained on ({len(study.trained)} of those here): their scores say "
+                "nothing of new assays.",
+                warning=True,
+            )
+        )
+    if any(method.header for method in study.methods):
+        blocks.append(Tabular(_method_table(study)))
+    return Section("question", "What was asked", blocks)
+
+
+def is_fsmol(study: Study) -> bool:
+    """Whether these are scores of FS-Mol, as far as they say."""
+    return any((m.header.get("protocol") or {}).get("source") == "fsmol" for m in study.methods)
+
+
+def _method_table(study: Study) -> Table:
+    rows = [Row(method.name, _about(method), method.place) for method in study.methods]
+    head = [Cell(text) for text in ("method", "model", "licence", "command", "versions")]
+    return Table("The methods, in the colours of all figures.", head, rows, words=range(4))
+
+
+def _about(method: Method) -> list[Cell]:
+    header = method.header
+    model: Mapping[str, Any] = header.get("model") or {}
+    digest = str(model.get("digest") or "")
+    rest = ", ".join(f"{key} {value}" for key, value in model.items() if key not in _TOLD)
+    versions = ", ".join(f"{name} {value}" for name, value in (header.get("environment") or {}).items())
+    trained = model.get("commands") or model.get("command") or ""
+    command = "; ".join(map(str, trained)) if isinstance(trained, list | tuple) else str(trained)
+    return [
+        Cell(
+            str(model.get("name") or rest or "–"),
+            " · ".join(filter(None, (digest[:16], rest if "name" in model else ""))),
+        ),
+        Cell(str(model.get("licence") or "–")),
+        Cell(str(header.get("command") or "–"), f"trained by: {command}" if command else ""),
+        Cell(versions or "–"),
+    ]
+
+
+def scores(study: Study) -> Section:
+    """The main table, every other metric, published results, and learning curves."""
+    blocks: list[Block] = [Text(_in_brief(study)), Tabular(main_table(study))]
+    if len(study.sizes) > 1:
+        caption = (
+            "Learning curves: the mean over tasks by number of labelled molecules, with 95 % bootstrap intervals over "
+            "tasks; lines are set side by side for legibility. Sizes with fewer tasks are of other, larger assays."
+        )
+        blocks.append(Gallery(caption, [learning_curves(study)]))
+    blocks += _published(study)
+    folded: list[Block] = [Tabular(metric_table(study, size, _pooled(study, size))) for size in study.sizes]
+    meanings = [(metric(name).heading, metric(name).meaning) for name in study.metrics]
+    if any(_pooled(study, size) for size in study.sizes):
+        meanings.append(("ECE, pooled ↓", "the same over the query rows of all tasks and draws together"))
+    blocks.append(Fold("Every metric at every size", [Terms(meanings), *folded]))
+    return Section("scores", "Scores", blocks)
+
+
+def _in_brief(study: Study) -> str:
+    """The first method at its smallest size, and against the baseline, in a sentence or two."""
+    size, first, title = study.size, study.first, metric(study.metric).title
+    found = first.summary(study.metric, size)
+    chance = first.summary("chance", size).mean if study.metric == "delta_auprc" else float("nan")
+    told = f"With {size} labelled molecules {first.name} reaches {title} {plus_minus(found.mean, found.error)} over "
+    told += count(found.tasks, "task") + ("." if math.isnan(chance) else f", where chance is {number(chance)}.")
+    if study.baseline is None or not study.baseline.means(study.metric, size):
+        return told
+    gap = compare(first.means(study.metric, size), study.baseline.means(study.metric, size))
+    interval = "" if math.isnan(gap.low) else f" [{signed(gap.low)}, {signed(gap.high)}]"
+    higher = f"higher on {gap.wins} of {count(gap.tasks, 'task')}"
+    return f"{told} Against {study.baseline.name}: {signed(gap.difference)}{interval}, {higher}."
+
+
+def _pooled(study: Study, size: int) -> dict[str, float]:
+    found = {m.name: study.calibrations(m).get(size) for m in study.methods}
+    return {name: c.ece for name, c in found.items() if isinstance(c, Calibration)}
+
+
+def _published(study: Study) -> list[Block]:
+    """What papers report on the same benchmark, by the same metric, set apart."""
+    asked: Mapping[str, Any] = next((m.header.get("protocol") or {} for m in study.methods if m.header), {})
+    try:
+        rows = published(str(asked.get("source", "")))
+    except ConfigError:
+        return []
+    dataset = "fsmol" if asked.get("source") == "fsmol" else asked.get("name")
+    rows = [r for r in rows if (r.dataset, r.kind, r.metric) == (dataset, str(study.kind), study.metric)]
+    if not rows:
+        return []
+    folds = sorted({row.fold for row in rows})
+    blocks: list[Block] = []
+    if asked.get("split") not in folds:
+        blocks.append(
+            Text(
+                f"The published results are of the {' and '.join(folds)} fold; the scores above are of the "
+                f"{asked.get('split', 'unnamed')} fold, which holds other assays. The two are not to be compared.",
+                warning=True,
+            )
+        )
+    return [*blocks, Tabular(_published_table(study, rows), apart=True)]
+
+
+def _published_table(study: Study, found: list[PublishedScore]) -> Table:
+    sizes = sorted({row.support_size for row in found})
+    body = []
+    for name, source in dict.fromkeys((row.method, row.source) for row in found):
+        own = {row.support_size: row for row in found if (row.method, row.source) == (name, source)}
+        any_row = next(iter(own.values()))
+        checked = all(row.confirmed for row in own.values()) or "not checked" in any_row.note
+        doubt = "" if checked else "not checked against the source"
+        cells = [_published_cell(own.get(size)) for size in sizes]
+        told = "; ".join(filter(None, (doubt, any_row.note)))
+        tasks = f"{any_row.tasks} tasks" if any_row.tasks else "tasks not told"
+        body.append(Row(name, [*cells, Cell(source, told)], note=f"{any_row.fold} fold, {tasks}"))
+    title = metric(study.metric).title
+    fold = (
+        PUBLISHED if found[0].dataset == "fsmol" and study.kind is TaskKind.BINARY else "They were not computed here."
+    )
+    head = [Cell("published"), *(Cell(str(size)) for size in sizes), Cell("source")]
+    return Table(f"Published {title}. {fold}", head, body, words=[len(sizes)])
+
+
+def _published_cell(row: PublishedScore | None) -> Cell:
+    if row is None:
+        return Cell("–", mark="quiet")
+    error = "" if row.error is None else f"± {number(row.error)} {row.error_kind}".strip()
+    return Cell(number(row.mean), error)
