@@ -20,7 +20,7 @@ def list_() -> None:
     typer.echo(f"In {data_dir()} (set MOLMETA_DATA to change it):")
     for dataset in DATASETS.values():
         state = "here" if dataset.find() else "not here"
-        typer.echo(f"  {dataset.name:<10} {state:<9} {dataset.about}. {dataset.licence}")
+        typer.echo(f"  {dataset.name:<11} {state:<9} {dataset.about}. {dataset.licence}")
 
 
 @app.command()

@@ -102,7 +102,7 @@ DATASETS = {
     "moleculenet": DataSet(
         "moleculenet",
         "MoleculeNet's Tox21, SIDER, MUV and ToxCast, as few-shot tasks",
-        "chemprop's copies: MIT; the bucket states none",
+        "MIT (chemprop's copies)",
         "https://deepchemdata.s3-us-west-1.amazonaws.com/datasets/",
         _moleculenet_files,
         _moleculenet_stores,

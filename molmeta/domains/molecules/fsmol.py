@@ -98,8 +98,8 @@ class FSMol:
     def similarity_to_train(self, task: Task) -> NDArray[np.float32]:
         """``[n]`` count-Morgan Tanimoto similarity of each molecule of ``task`` to its nearest in the training tasks.
 
-        Computed exactly for the task's whole fold at once (about 20 s for FS-Mol's valid fold, on one core), and kept in the
-        cache. A training task's molecules are their own nearest. NaN where there are no training tasks.
+        Computed exactly for the task's whole fold at once (about 20 s for FS-Mol's valid fold, on one core), and kept
+        in the cache. A training task's molecules are their own nearest. NaN where there are no training tasks.
         """
         known = self._nearest_train
         if self.tasks(Split.TRAIN) and np.isnan(known[task.rows]).any():
