@@ -169,13 +169,15 @@ def collate_labels(episodes: Sequence[Episode], inputs: Inputs) -> EpisodeBatch:
     sizes = np.array([[len(e.support), len(e.query)] for e in episodes])
     part = np.repeat(np.arange(2 * len(episodes)), sizes.ravel())
     loc, scale = np.zeros(len(episodes)), np.ones(len(episodes))
-    if kind is TaskKind.REGRESSION:
-        loc = np.array([values.mean() for values in labels[::2]])
-        deviation = np.array([values.std() for values in labels[::2]])
-        # Rounding gives a constant support a tiny deviation: the range tells it for certain.
-        varies = np.array([np.ptp(values) > 0 for values in labels[::2]])
-        scale = np.where(varies, deviation, 1.0)
     label_type = np.int64 if kind.is_classification else np.float32
+    if kind is TaskKind.REGRESSION:
+        # Of the labels as they will be stored, so that one episode alone has the very same scale.
+        supports = [values.astype(label_type).astype(np.float64) for values in labels[::2]]
+        loc = np.array([values.mean() for values in supports])
+        deviation = np.array([values.std() for values in supports])
+        # Rounding gives a constant support a tiny deviation: the range tells it for certain.
+        varies = np.array([np.ptp(values) > 0 for values in supports])
+        scale = np.where(varies, deviation, 1.0)
     return EpisodeBatch(
         inputs=inputs,
         labels=torch.from_numpy(np.concatenate(labels).astype(label_type)),

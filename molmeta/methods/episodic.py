@@ -129,7 +129,7 @@ class EmbeddingPredictor:
     def __init__(
         self, learner: EmbeddingLearner, encoded: torch.Tensor, labels: torch.Tensor, kind: TaskKind, num_classes: int
     ) -> None:
-        values = labels if not kind.is_classification else torch.zeros(1, device=labels.device)
+        values = labels.double() if not kind.is_classification else torch.zeros(1, device=labels.device)
         spread = values.std(correction=0) * (values.max() > values.min())
         self._learner = learner
         self._batch = EpisodeBatch(
@@ -139,8 +139,8 @@ class EmbeddingPredictor:
             is_support=torch.ones_like(labels, dtype=torch.bool),
             num_classes=torch.tensor([num_classes], device=labels.device),
             kind=kind,
-            target_loc=values.mean().reshape(1),
-            target_scale=torch.where(spread > 0, spread, 1.0).reshape(1),
+            target_loc=values.mean().float().reshape(1),
+            target_scale=torch.where(spread > 0, spread, 1.0).float().reshape(1),
         )
         self._head = learner.conditioned(_pad(self._batch, encoded)[0])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -20,6 +21,7 @@ from molmeta.domains.molecules.inputs import MoleculeBatch
 from molmeta.errors import InputError, SupportError
 from molmeta.methods import METHODS
 from molmeta.recipe import make_learner
+from tests import tabpfn_stand_in
 from tests.bundles import DRUGS
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -49,7 +51,17 @@ CASES = {
     f"{m} on {b}": (LEARNED[m], NETWORKS[b]) for m in LEARNED for b in NETWORKS if m not in VARIANTS or b == "plain"
 }
 CASES["gp on joint, two views"] = (LEARNED["gp"], {**NETWORKS["joint"], "keep_counts": True})
-CASES["tanimoto_gp on counts"] = ({"name": "tanimoto_gp"}, {"name": "counts"})
+BASELINES: tuple[Tables, ...] = (
+    *({"name": name} for name in ("knn", "logistic", "similarity", "tabpfn", "tanimoto_gp")),
+    {"name": "gradient_boosting", "trees": 10},
+    {"name": "random_forest", "trees": 20},
+    {
+        "name": "sklearn",
+        "estimator": "sklearn.linear_model:SGDClassifier",
+        "params": {"tol": 0.01, "learning_rate": "constant", "eta0": 0.1},
+    },
+)
+CASES.update({f"{method['name']} on counts": (method, {"name": "counts"}) for method in BASELINES})
 
 ROWS = 30
 MOLECULES = [*DRUGS, *(f"{'C' * i}{end}" for i in range(1, 10) for end in ("O", "N(C)C"))]
@@ -117,7 +129,8 @@ def close(left: torch.Tensor, right: torch.Tensor) -> bool:
 
 
 @pytest.fixture(params=CASES)
-def case(request: pytest.FixtureRequest) -> Case:
+def case(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Case:
+    monkeypatch.setitem(sys.modules, "tabpfn", tabpfn_stand_in)
     return Case(*CASES[request.param])
 
 
