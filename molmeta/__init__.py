@@ -25,10 +25,16 @@ from molmeta.errors import (
 if TYPE_CHECKING:
     from molmeta.bundle import Bundle
     from molmeta.estimators import FewShotClassifier, FewShotRegressor
+    from molmeta.scoring import evaluate
 
     __version__: str
 
-_LAZY = {"Bundle": "bundle", "FewShotClassifier": "estimators", "FewShotRegressor": "estimators"}
+_LAZY = {
+    "Bundle": "bundle",
+    "FewShotClassifier": "estimators",
+    "FewShotRegressor": "estimators",
+    "evaluate": "scoring",
+}
 
 __all__ = [
     "Bundle",
@@ -41,6 +47,7 @@ __all__ = [
     "ModelFileError",
     "MolmetaError",
     "SupportError",
+    "evaluate",
 ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import groupby
 from typing import Self
 
@@ -76,7 +77,7 @@ class TaskRecord:
 
     @classmethod
     def of(cls, task: Task, source: TaskSource) -> Self:
-        """What the task and its source tell; ``trained`` is the model's to add."""
+        """What the task and its source tell; ``trained`` and ``similarity`` are others' to add."""
         relation = task.columns.get("relation")
         smiles, structures = getattr(source, "smiles", None), getattr(source, "structures", None)
         return cls(
@@ -90,10 +91,7 @@ class TaskRecord:
             description=dict(task.description),
         )
 
-    def with_training(self, trained: BoolArray | None) -> Self:
-        """The same task, with what the model was trained on."""
-        return replace(self, trained=trained)
-
+    @cached_property
     def conflicting(self) -> BoolArray:
         """``[n]`` rows whose molecule stands in the task with another label, too."""
         _, first, place = np.unique(self.structure, return_index=True, return_inverse=True)
@@ -106,7 +104,7 @@ class TaskRecord:
         if len(self.structure):
             kept["unrepeated"] = ~np.isin(self.structure[draw.query], self.structure[draw.support])
             if self.kind.is_classification:
-                kept["consistent"] = ~self.conflicting()[draw.query]
+                kept["consistent"] = ~self.conflicting[draw.query]
         if self.trained is not None:
             kept["unseen"] = ~self.trained[draw.query]
         if self.exact is not None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from scipy.special import expit, softmax
+from sklearn.base import clone
 from sklearn.ensemble import (
     GradientBoostingClassifier,
     GradientBoostingRegressor,
@@ -161,7 +162,7 @@ ESTIMATORS = Registry(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SklearnConfig:
-    estimator: str = "naive_bayes"  # a name, or package.module:Class (or :function that returns an estimator)
+    estimator: str = "naive_bayes"  # a name, or package.module:Name of a class, a function that makes one, or one
     params: dict = field(default_factory=dict)  # type: ignore[type-arg]  # its keyword arguments
 
 
@@ -196,9 +197,10 @@ class Sklearn(ScikitLearner):
         return self._make()
 
     def _make(self) -> Any:
-        maker = ESTIMATORS.load(self.config.estimator)
+        found = ESTIMATORS.load(self.config.estimator)
         try:
-            made = maker(**self.config.params)
+            is_made = hasattr(found, "get_params") and not isinstance(found, type)
+            made = clone(found).set_params(**self.config.params) if is_made else found(**self.config.params)
         except (TypeError, ValueError) as error:
             raise ConfigError(
                 f'sklearn: "{self.config.estimator}" does not take {self.config.params}: {error}'

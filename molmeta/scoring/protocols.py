@@ -29,6 +29,7 @@ class Question:
         tasks: only the first; 0: all.
         settings: of the source, as ``source.name=value``.
         name: of the benchmark.
+        metric: that the benchmark is known by; empty: the kind's (see ``summary.HEADLINE``).
     """
 
     source: str = "fsmol"
@@ -40,6 +41,7 @@ class Question:
     tasks: int = 0
     settings: tuple[str, ...] = ()
     name: str = "own"
+    metric: str = ""
 
     def __post_init__(self) -> None:
         problems = []
@@ -77,7 +79,9 @@ class Question:
 
 
 _MOLECULENET = {
-    name: Question("moleculenet", "test", sizes=(2, 20), settings=(f"source.dataset={name}",), name=name)
+    name: Question(
+        "moleculenet", "test", sizes=(2, 20), settings=(f"source.dataset={name}",), name=name, metric="roc_auc"
+    )
     for name in ("tox21", "sider", "muv", "toxcast")
 }
 

@@ -225,8 +225,7 @@ def _on_workers(model: str, device: str, asked: Question, folder: Path, todo: li
 def _complete(folder: Path, method: str, candidate: Candidate, source: TaskSource, tasks: list[Task]) -> Result:
     """Score what was predicted and write the tables."""
     training = Training.of(candidate.bundle, source)
-    records = [TaskRecord.of(task, source) for task in tasks]
-    records = [record.with_training(training.saw(record.structure)) for record in records]
+    records = [_record(task, source, training) for task in tasks]
     header = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     header["overlap"] = overlap(records, training)
     refused = [refusal for task in tasks for refusal in Parts(folder).read(task.name)[1]]
@@ -234,3 +233,9 @@ def _complete(folder: Path, method: str, candidate: Candidate, source: TaskSourc
     write_whole(folder / "result.json", json.dumps(header, indent=1).encode())
     scores = finish(folder, method, records)
     return Result(method, header, scores, folder, {record.name: record for record in records})
+
+
+def _record(task: Task, source: TaskSource, training: Training) -> TaskRecord:
+    record, nearest = TaskRecord.of(task, source), getattr(source, "similarity_to_train", None)
+    similarity = nearest(task) if nearest else record.similarity
+    return replace(record, trained=training.saw(record.structure), similarity=similarity)

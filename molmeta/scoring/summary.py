@@ -19,9 +19,15 @@ HEADLINE = {
 }
 
 
+def headline(result: Result) -> tuple[str, ...]:
+    """The metrics to show, the one that the benchmark is known by first."""
+    usual, known_by = HEADLINE[result.kind], result.header.get("protocol", {}).get("metric")
+    return tuple(dict.fromkeys((known_by, *usual) if known_by else usual))
+
+
 def lines(result: Result) -> list[str]:
     """A line a support size: the headline metrics, mean ± standard error over tasks; and what a reader should know."""
-    metrics, scores = HEADLINE[result.kind], result.scores
+    metrics, scores = headline(result), result.scores
     asked = result.header["protocol"]
     total = result.header["overlap"]["tasks"]
     found = ["support  tasks  " + "  ".join(f"{name:<15}" for name in metrics)]
@@ -45,7 +51,7 @@ def lines(result: Result) -> list[str]:
 
 def audit(result: Result) -> list[str]:
     """The headline metric over the honest parts of the query that leave rows out, and over all of it on those tasks."""
-    metric, scores = HEADLINE[result.kind][0], result.scores
+    metric, scores = headline(result)[0], result.scores
     smallest = min(result.sizes, default=0)
     every, queries = per_task(scores, metric, smallest), per_task(scores, "queries", smallest)
     found = []
@@ -82,7 +88,7 @@ def training_lines(result: Result) -> list[str]:
 
 def against(result: Result, other: Result) -> list[str]:
     """A line a support size: the paired difference to another result."""
-    metric = HEADLINE[result.kind][0]
+    metric = headline(result)[0]
     found = [f"{result.method} - {other.method}, {metric}, paired over tasks:"]
     for size in result.sizes:
         if size in other.sizes:
