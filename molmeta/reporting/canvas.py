@@ -44,6 +44,7 @@ STYLE: Any = {  # matplotlib has a type of its own for the names of its settings
     "lines.markersize": 5,
     "legend.frameon": False,
     "legend.fontsize": 8.5,
+    "legend.columnspacing": 1.2,
     "text.parse_math": False,
     "svg.fonttype": "path",
     "svg.hashsalt": "molmeta",
@@ -93,6 +94,12 @@ def look(place: int) -> dict[str, Any]:
     return {"color": colour(place), "marker": marker(place), "linestyle": dash(place)}
 
 
+def shorten(name: str, length: int = 24) -> str:
+    """A name that fits: where it is too long its middle goes, for names differ at either end."""
+    head = length * 2 // 3
+    return name if len(name) <= length else f"{name[:head].rstrip()}…{name[len(name) - length + head + 1 :].lstrip()}"
+
+
 class Sheet:
     """A figure in the making: ``axes`` to draw on, then ``panel``."""
 
@@ -108,12 +115,11 @@ class Sheet:
         return below
 
     def legend(self) -> None:
-        """Name the methods below the axes, one or two a line."""
+        """Name the methods below the axes, two a line."""
         handles, names = self.axes.get_legend_handles_labels()
-        columns = 1 if max(map(len, names), default=0) > 24 else 2
-        lines = -(-len(names) // columns)
+        lines = -(-len(names) // 2)
         self.figure.set_figheight(self.figure.get_figheight() + 0.19 * lines)
-        self.figure.legend(handles, names, loc="outside lower center", ncols=columns)
+        self.figure.legend(handles, [shorten(name) for name in names], loc="outside lower center", ncols=2)
 
     def panel(self, name: str, alt: str) -> Panel:
         """The finished files."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from molmeta.evaluation.comparisons import mean_ranks
 from molmeta.reporting.blocks import Block, Fold, Gallery, Section, Tabular, Text
 from molmeta.reporting.canvas import Panel
-from molmeta.reporting.figures import critical_difference, ranked_differences, scatter
+from molmeta.reporting.figures import mean_rank_plot, ranked_differences, scatter
 from molmeta.reporting.study import Study
 from molmeta.reporting.tables import Cell, Row, Table, pair_rows, pair_table, power_table
 from molmeta.reporting.words import metric, number, signed
@@ -58,40 +58,41 @@ def _extremes(study: Study, size: int) -> Table | None:
         Row(
             study.task_name(task),
             [
-                Cell(study.about(task) or "–"),
                 Cell(number(ours[task])),
                 Cell(number(theirs[task])),
                 Cell(signed(ours[task] - theirs[task]), mark="best" if gaps[task] > 0 else ""),
+                Cell(study.about(task) or "–"),
             ],
         )
         for task in gains + losses
     ]
-    head = ["task", "assay", study.first.name, study.baseline.name, "difference"]
+    head = ["task", study.first.name, study.baseline.name, "difference", "assay"]
     caption = (
         f"Where {study.first.name} gains and loses most, at {size} labelled molecules ({metric(study.metric).title})."
     )
-    return Table(caption, [Cell(text) for text in head], rows, words=[0])
+    return Table(caption, [Cell(text) for text in head], rows, words=[3])
 
 
 def separation(study: Study) -> Section | None:
     """Paired tests of all pairs, mean ranks, and what the tasks in hand can tell."""
-    tables: list[Block] = []
-    for size in study.sizes:
-        if rows := pair_rows(study, size):
-            tables.append(Tabular(pair_table(study, size, rows)))
-    if not tables:
+    pairs = {size: rows for size in study.sizes if (rows := pair_rows(study, size))}
+    if not pairs:
         return None
+    tables: list[Block] = [Tabular(pair_table(study, size, rows)) for size, rows in pairs.items()]
     intro = (
-        "Pairs are compared task by task with Wilcoxon's signed-rank test. Effect: matched-pairs rank-biserial "
+        "Pairs are compared task by task with Wilcoxon's signed-rank test; p-values are adjusted by Holm for all pairs "
+        "of a size. Effect: matched-pairs rank-biserial "
         "correlation, 1 where the left method is higher on every task, 0 where neither is."
     )
-    blocks: list[Block] = [Text(intro), tables[0]]
-    if tables[1:]:
-        blocks.append(Fold("The same at the other sizes", tables[1:]))
+    size, rows = next(iter(pairs.items()))
+    of_first = [row for row in rows if study.first.name in (row.left, row.right)]
+    blocks: list[Block] = [Text(intro), Tabular(pair_table(study, size, of_first))]
+    if len(tables) > 1 or len(of_first) < len(rows):
+        blocks.append(Fold("All pairs at every size", tables))
     if ranks := _ranks(study):
         caption = (
-            "Mean rank over tasks, 1 is best. A bar joins methods whose ranks lie closer than the critical difference "
-            "(Nemenyi, 5 %): these tasks do not tell them apart."
+            "Mean rank over tasks, 1 is best. Lines are half the critical difference (Nemenyi, 5 %) to either side: "
+            "methods whose lines overlap are not told apart by these tasks."
         )
         blocks.append(Gallery(caption, ranks))
     if (power := power_table(study)) is not None:
@@ -106,5 +107,5 @@ def _ranks(study: Study) -> list[Panel]:
         if len(means) >= _RANKED:
             ranks = mean_ranks(means, higher_is_better=study.sign > 0)
             if ranks.tasks > 1:
-                panels.append(critical_difference(study, ranks, size))
+                panels.append(mean_rank_plot(study, ranks, size))
     return panels

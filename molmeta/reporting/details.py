@@ -9,7 +9,7 @@ from molmeta.reporting.canvas import Panel
 from molmeta.reporting.figures import breakdown, cost, group_means
 from molmeta.reporting.groups import breakdowns
 from molmeta.reporting.molecules import draw
-from molmeta.reporting.prediction_figures import interval_coverage, reliability_diagram, risk_coverage
+from molmeta.reporting.prediction_figures import FEW, interval_coverage, reliability_diagram, risk_coverage
 from molmeta.reporting.predictions import Calibration, Coverage, molecules
 from molmeta.reporting.study import Study
 from molmeta.reporting.tables import Cell, Row, Table, audit_table, overlap_table
@@ -67,7 +67,8 @@ def calibration(study: Study) -> Section | None:
             Gallery(
                 f"Reliability: the observed share of {of_class} against the predicted probability, in 15 bins of equal "
                 "mass over the query rows of all tasks and draws. On the diagonal, probabilities are right; below it "
-                "they promise too much. Large tasks weigh more here than in the tables.",
+                "they promise too much. Large tasks weigh more here than in the tables. Below: how often each probability "
+                f"is given{'' if len(study.methods) <= FEW else f', by {study.first.name}'}.",
                 reliable,
             ),
             Gallery(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from molmeta.core.task import FloatArray
 from molmeta.evaluation.comparisons import Ranks, bootstrap_interval
@@ -23,12 +24,13 @@ from molmeta.reporting.canvas import (
     look,
     marker,
     sheet,
+    shorten,
 )
 from molmeta.reporting.groups import Breakdown
 from molmeta.reporting.study import Method, Study
 from molmeta.reporting.words import count, metric, number, signed
 
-_BANDS = 2  # methods up to which intervals are bands
+BANDS = 2  # methods up to which intervals are bands
 _FLOOR = -1.0  # R² below is drawn here: it has no lower end
 
 
@@ -59,7 +61,7 @@ def _learning_curve(axes: Axes, study: Study, method: Method) -> None:
     values = [list(method.means(study.metric, size).values()) for size in sizes]
     means, bands = np.array([np.mean(v) for v in values]), np.array([bootstrap_interval(v) for v in values])
     style, shade = look(method.place), colour(method.place)
-    if len(study.methods) <= _BANDS:
+    if len(study.methods) <= BANDS:
         axes.plot(sizes, means, label=method.name, **style)
         axes.fill_between(sizes, bands[:, 0], bands[:, 1], color=shade, alpha=0.15, linewidth=0)
         return
@@ -97,8 +99,8 @@ def scatter(study: Study, size: int) -> Panel | None:
             xlim=(low - margin, high + margin),
             ylim=(low - margin, high + margin),
             aspect="equal",
-            xlabel=_short(study.baseline.name),
-            ylabel=_short(study.first.name),
+            xlabel=shorten(study.baseline.name, 36),
+            ylabel=shorten(study.first.name, 36),
             title=f"{size} labelled: {above} of {len(tasks)} above",
         )
         alt = (
@@ -112,22 +114,19 @@ def _floored(study: Study, values: FloatArray) -> FloatArray:
     return np.maximum(values, _FLOOR) if study.metric == "r2" else values
 
 
-def _short(name: str, length: int = 40) -> str:
-    return name if len(name) <= length else name[: length - 1] + "…"
-
-
 def ranked_differences(study: Study, size: int) -> Panel | None:
     """The first method minus the baseline, a bar a task, in order."""
     tasks, ours, theirs = _paired(study, size)
     if not tasks or study.baseline is None:
         return None
-    gaps = _floored(study, ours) - _floored(study, theirs)
+    gaps = ours - theirs
     order = np.argsort(-gaps, kind="stable")
     shades = np.where(gaps >= 0, colour(study.first.place), colour(study.baseline.place))
     low, high = bootstrap_interval(gaps)
     with sheet(PANEL[0], 2.7) as made:
         axes = made.axes
-        axes.bar(np.arange(len(gaps)), gaps[order], color=shades[order], width=0.85)
+        shown = np.clip(gaps, _FLOOR, -_FLOOR) if study.metric == "r2" else gaps
+        axes.bar(np.arange(len(gaps)), shown[order], color=shades[order], width=0.85)
         axes.axhline(0, color=INK, linewidth=0.8)
         axes.axhline(gaps.mean(), color=INK, linewidth=1, linestyle="--")
         if np.isfinite(low):
@@ -163,6 +162,7 @@ def breakdown(study: Study, way: Breakdown, size: int) -> Panel | None:
             axes.errorbar(mean, y, xerr=np.nan_to_num(error), linestyle="none", label=method.name, **style)
         axes.set_yticks(range(len(rows)), [_group_label(g, found[g]) for g in rows])
         axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.xaxis.set_major_locator(MaxNLocator(6))
         axes.grid(axis="y", visible=False)
         for i in range(1, len(rows)):
             axes.axhline(i - 0.5, color=FAINT, linewidth=0.6)
@@ -188,7 +188,7 @@ def group_means(study: Study, tasks: Sequence[str], size: int) -> dict[str, tupl
 def _group_label(group: str, counted: Mapping[str, tuple[float, float, int]]) -> str:
     numbers = sorted({n for _, _, n in counted.values()})
     told = "–".join(map(str, {numbers[0]: 0, numbers[-1]: 0}))
-    return f"{_short(group, 24)}\n{told} task{'' if numbers == [1] else 's'}"
+    return f"{shorten(group)}\n{told} task{'' if numbers == [1] else 's'}"
 
 
 def seconds_per_draw(method: Method, size: int) -> float:
@@ -226,36 +226,18 @@ def cost(study: Study) -> Panel | None:
         return made.panel("cost", f"{metric(study.metric).title} against seconds a draw: {'; '.join(told)}.")
 
 
-def critical_difference(study: Study, ranks: Ranks, size: int) -> Panel:
-    """Demsar's diagram: mean ranks on a line; bars join methods that are not told apart."""
-    names, k = list(ranks.ranks), len(ranks.ranks)
+def mean_rank_plot(study: Study, ranks: Ranks, size: int) -> Panel:
+    """Mean ranks, each with half the critical difference on either side."""
     places = {method.name: method.place for method in study.methods}
-    half, bar = (k + 1) // 2, 0.32
-    depth = bar * (len(ranks.cliques) + 0.6)
-    with sheet(4.2, 1.2 + 0.22 * (half + len(ranks.cliques))) as made:
+    with sheet(PANEL[0], 0.75 + 0.25 * len(ranks.ranks)) as made:
         axes = made.axes
-        axes.set(xlim=(1 - 0.42 * (k - 1) - 0.2, k + 0.42 * (k - 1) + 0.2), ylim=(-depth - 0.6 * half - 0.2, 1.5))
-        axes.axis("off")
-        axes.plot([1, k], [0, 0], color=INK, linewidth=1)
-        for tick in range(1, k + 1):
-            axes.plot([tick, tick], [0, 0.16], color=INK, linewidth=1)
-            axes.text(tick, 0.24, str(tick), ha="center", va="bottom", fontsize=8.5, color=INK)
-        for i, name in enumerate(names):
-            left = i < half
-            y = -depth - 0.6 * (i if left else k - 1 - i) - 0.3
-            edge = 1 - 0.1 * (k - 1) if left else k + 0.1 * (k - 1)
-            rank, shade = ranks.ranks[name], colour(places[name])
-            axes.plot([rank, rank, edge], [0, y, y], color=shade, linewidth=1.1)
-            axes.plot(rank, 0, color=shade, marker=marker(places[name]), markersize=5.5)
-            label = f"{_short(name, 22)}  {rank:.2f}" if left else f"{rank:.2f}  {_short(name, 22)}"
-            shift = -0.02 if left else 0.02
-            axes.text(edge + shift * (k - 1), y, label, ha="right" if left else "left", va="center", fontsize=8.5)
-        for i, clique in enumerate(ranks.cliques):
-            ends = [ranks.ranks[clique[0]] - 0.03, ranks.ranks[clique[-1]] + 0.03]
-            axes.plot(ends, [-bar * (i + 0.8)] * 2, color=INK, linewidth=3.5, solid_capstyle="round")
-        axes.set_title(f"{size} labelled")
-        axes.plot([1, 1 + ranks.critical_difference], [1.05, 1.05], color=INK, linewidth=1.4, marker="|", markersize=7)
-        axes.text(1, 1.2, f"critical difference {ranks.critical_difference:.2f}", ha="left", va="bottom", fontsize=8.5)
+        for row, (name, rank) in enumerate(ranks.ranks.items()):
+            style: dict[str, Any] = {"color": colour(places[name]), "marker": marker(places[name])}
+            axes.errorbar(rank, row, xerr=ranks.critical_difference / 2, linestyle="none", linewidth=2, **style)
+        axes.set_yticks(range(len(ranks.ranks)), [f"{shorten(name)}  {rank:.2f}" for name, rank in ranks.ranks.items()])
+        axes.set_ylim(len(ranks.ranks) - 0.5, -0.5)
+        axes.grid(axis="y", visible=False)
+        axes.set(xlabel=f"mean rank over {count(ranks.tasks, 'task')}", title=f"{size} labelled")
         alt = f"Mean ranks over {count(ranks.tasks, 'task')} at {size} labelled molecules: " + ", ".join(
             f"{name} {rank:.2f}" for name, rank in ranks.ranks.items()
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from molmeta.reporting.canvas import GREY, PANEL, Panel, look, sheet
 from molmeta.reporting.predictions import HISTOGRAM_BINS, Calibration, Coverage
@@ -11,6 +10,7 @@ from molmeta.reporting.study import Method
 from molmeta.reporting.words import number
 
 Calibrations = Mapping[Method, Calibration]
+FEW = 4  # methods up to which each gets markers and its histogram
 
 
 def reliability_diagram(found: Calibrations, size: int, kind_of_class: str = "actives") -> Panel:
@@ -19,10 +19,15 @@ def reliability_diagram(found: Calibrations, size: int, kind_of_class: str = "ac
         below = made.strip()
         axes = made.axes
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.9)
-        centres = [(i + 0.5) / HISTOGRAM_BINS for i in range(HISTOGRAM_BINS)]
+        edges = [i / HISTOGRAM_BINS for i in range(HISTOGRAM_BINS + 1)]
+        few = len(found) <= FEW
         for method, calibration in found.items():
-            axes.plot(calibration.predicted, calibration.observed, label=method.name, markersize=4, **_line(method))
-            below.step(centres, calibration.histogram, where="mid", color=look(method.place)["color"], linewidth=1.1)
+            style = look(method.place) | ({} if few else {"marker": ""})
+            axes.plot(
+                calibration.predicted, calibration.observed, label=method.name, markersize=4, clip_on=False, **style
+            )
+            if few or method.place == 0:
+                below.stairs(calibration.histogram, edges, color=style["color"], linewidth=1.1)
         axes.set(xlim=(0, 1), ylim=(0, 1), ylabel=f"share of {kind_of_class}", title=f"{size} labelled")
         below.set(xlabel="predicted probability", ylabel="how often", ylim=(0, None))
         below.set_yticks([])
@@ -31,10 +36,6 @@ def reliability_diagram(found: Calibrations, size: int, kind_of_class: str = "ac
         return made.panel(
             f"reliability-{size}", f"Reliability at {size} labelled molecules; pooled calibration error: {errors}."
         )
-
-
-def _line(method: Method) -> dict[str, Any]:
-    return look(method.place)
 
 
 def risk_coverage(found: Calibrations, size: int) -> Panel:
@@ -60,7 +61,7 @@ def interval_coverage(found: Mapping[Method, Coverage], size: int) -> Panel:
         axes = made.axes
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.9)
         for method, coverage in found.items():
-            axes.plot(coverage.levels, coverage.observed, label=method.name, markersize=3.5, **_line(method))
+            axes.plot(coverage.levels, coverage.observed, label=method.name, markersize=3.5, **look(method.place))
         axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="predicted central interval", ylabel="share of values inside")
         axes.set_title(f"{size} labelled")
         made.legend()

@@ -11,7 +11,7 @@ from molmeta.errors import ConfigError
 from molmeta.evaluation.comparisons import compare
 from molmeta.evaluation.published import PublishedScore, published
 from molmeta.reporting.blocks import Block, Fold, Gallery, Section, Tabular, Terms, Text
-from molmeta.reporting.figures import learning_curves
+from molmeta.reporting.figures import BANDS, learning_curves
 from molmeta.reporting.predictions import Calibration
 from molmeta.reporting.study import Method, Study
 from molmeta.reporting.tables import Cell, Row, Table, main_table, metric_table
@@ -39,6 +39,8 @@ def question(study: Study) -> Section:
     terms = [*protocol(header, study.kind), ("Tasks", f"{drawn} labelled molecules")]
     if refused := {k: v for k, v in (header.get("refused") or {}).items() if v}:
         terms.append(("Draws refused", ", ".join(f"{n:,} at {size}" for size, n in refused.items())))
+    if versions := _shared_versions(study):
+        terms.append(("Versions", versions))
     blocks: list[Block] = [Terms(terms)]
     blocks += [Text(sentence, warning=True) for sentence in study.disagreements()]
     if study.metric == "delta_auprc":
@@ -57,7 +59,7 @@ def question(study: Study) -> Section:
             )
         )
     if any(method.header for method in study.methods):
-        blocks.append(Tabular(_method_table(study)))
+        blocks.append(Tabular(_method_table(study, told=bool(versions))))
     return Section("question", "What was asked", blocks)
 
 
@@ -66,28 +68,35 @@ def is_fsmol(study: Study) -> bool:
     return any((m.header.get("protocol") or {}).get("source") == "fsmol" for m in study.methods)
 
 
-def _method_table(study: Study) -> Table:
-    rows = [Row(method.name, _about(method), method.place) for method in study.methods]
-    head = [Cell(text) for text in ("method", "model", "licence", "command", "versions")]
-    return Table("The methods, in the colours of all figures.", head, rows, words=range(4))
+def _versions(method: Method) -> str:
+    return ", ".join(f"{name} {value}" for name, value in (method.header.get("environment") or {}).items())
+
+
+def _shared_versions(study: Study) -> str:
+    """The versions behind the results, where all have the same."""
+    found = {_versions(method) for method in study.methods if method.header}
+    return found.pop() if len(found) == 1 else ""
+
+
+def _method_table(study: Study, told: bool) -> Table:
+    """What is known of each method's model; its versions unless they were ``told`` for all."""
+    columns = ["method", "model", "licence", "command", *([] if told else ["versions"])]
+    rows = [Row(method.name, _about(method)[: len(columns) - 1], method.place) for method in study.methods]
+    words = range(len(columns) - 1)
+    return Table("The methods, in the colours of all figures.", [Cell(text) for text in columns], rows, words=words)
 
 
 def _about(method: Method) -> list[Cell]:
-    header = method.header
-    model: Mapping[str, Any] = header.get("model") or {}
-    digest = str(model.get("digest") or "")
+    model: Mapping[str, Any] = method.header.get("model") or {}
     rest = ", ".join(f"{key} {value}" for key, value in model.items() if key not in _TOLD)
-    versions = ", ".join(f"{name} {value}" for name, value in (header.get("environment") or {}).items())
+    known = [text for key in ("name", "digest") if (text := str(model.get(key) or ""))] + ([rest] if rest else [])
     trained = model.get("commands") or model.get("command") or ""
     command = "; ".join(map(str, trained)) if isinstance(trained, list | tuple) else str(trained)
     return [
-        Cell(
-            str(model.get("name") or rest or "–"),
-            " · ".join(filter(None, (digest[:16], rest if "name" in model else ""))),
-        ),
+        Cell(known[0] if known else "–", " · ".join(known[1:])),
         Cell(str(model.get("licence") or "–")),
-        Cell(str(header.get("command") or "–"), f"trained by: {command}" if command else ""),
-        Cell(versions or "–"),
+        Cell(str(method.header.get("command") or "–"), f"trained by: {command}" if command else "", "code"),
+        Cell(_versions(method) or "–"),
     ]
 
 
@@ -97,8 +106,12 @@ def scores(study: Study) -> Section:
     if len(study.sizes) > 1:
         caption = (
             "Learning curves: the mean over tasks by number of labelled molecules, with 95 % bootstrap intervals over "
-            "tasks; lines are set side by side for legibility. Sizes with fewer tasks are of other, larger assays."
+            "tasks."
         )
+        if len(study.methods) > BANDS:
+            caption += " Points of one size stand side by side."
+        if len({tuple(study.task_counts(size)) for size in study.sizes}) > 1:
+            caption += " Sizes of different task counts are of other assays: the line between them is no progress."
         blocks.append(Gallery(caption, [learning_curves(study)]))
     blocks += _published(study)
     folded: list[Block] = [Tabular(metric_table(study, size, _pooled(study, size))) for size in study.sizes]

@@ -25,7 +25,7 @@ class Cell:
     Attributes:
         text: the number.
         note: a second, smaller line.
-        mark: "best", "alike" (not separable from the best), "quiet", or "".
+        mark: "best", "alike" (not separable from the best), "quiet", "code", or "".
     """
 
     text: str
@@ -188,7 +188,7 @@ def pair_table(study: Study, size: int, rows: Sequence[ComparisonRow]) -> Table:
     head = ["pair", "difference", f"higher / lower{ties}", "effect", "p", "p, Holm"]
     caption = (
         f"{size} labelled molecules: left minus right in {metric(study.metric).title}, task by task. Bold: told apart "
-        "at 5 % after Holm's adjustment for all pairs of the table."
+        "at 5 % after Holm's adjustment."
     )
     return Table(caption, [Cell(text) for text in head], body)
 
