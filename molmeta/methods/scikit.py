@@ -68,7 +68,7 @@ def _answer(estimator: Any, kind: TaskKind, query: Fingerprints) -> FloatArray:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RandomForestConfig:
     trees: int = 200  # 500 gain .002 to .004 of ΔAUPRC for 2.5 times the cost
-    grid: bool = False  # search FS-Mol's grid by cross-validation in each support: a minute a support
+    grid: bool = False  # search FS-Mol's grid by cross-validation: 480 forests and some minutes a support
 
 
 class RandomForest(ScikitLearner):
