@@ -67,8 +67,8 @@ def calibration(study: Study) -> Section | None:
             Gallery(
                 f"Reliability: the observed share of {of_class} against the predicted probability, in 15 bins of equal "
                 "mass over the query rows of all tasks and draws. On the diagonal, probabilities are right; below it "
-                "they promise too much. Large tasks weigh more here than in the tables. Below: how often each probability "
-                f"is given{'' if len(study.methods) <= FEW else f', by {study.first.name}'}.",
+                "they promise too much. Large tasks weigh more here than in the tables. Below: how often each "
+                f"probability is given{'' if len(study.methods) <= FEW else f', by {study.first.name}'}.",
                 reliable,
             ),
             Gallery(

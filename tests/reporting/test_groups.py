@@ -1,0 +1,38 @@
+"""Tasks in groups."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from molmeta.core.task import TaskKind
+from molmeta.evaluation.scores import TaskRecord
+from molmeta.reporting.groups import NO_CLASS, breakdowns
+
+
+def task(name: str, rows: int, similarity: float | None = None, **description: str) -> TaskRecord:
+    known = np.zeros(0, np.float32) if similarity is None else np.full(rows, similarity, np.float32)
+    labels = np.zeros(rows, np.int64)
+    return TaskRecord(name, TaskKind.BINARY, 2, labels, similarity=known, description=description)
+
+
+def test_thirds_hold_every_task_once_in_order() -> None:
+    tasks = {f"t{i}": task(f"t{i}", 10 * (i + 1), similarity=0.9 - 0.1 * i) for i in range(6)}
+    size, near = breakdowns(tasks)
+    assert size.groups == {"10 to 20": ["t0", "t1"], "30 to 40": ["t2", "t3"], "50 to 60": ["t4", "t5"]}
+    assert list(near.groups) == ["0.40 to 0.50", "0.60 to 0.70", "0.80 to 0.90"]
+    assert near.groups["0.80 to 0.90"] == ["t0", "t1"]
+
+
+def test_tasks_without_an_enzyme_class_come_last() -> None:
+    tasks = {
+        "a": task("a", 5),
+        "b": task("b", 5, ec_super_class="2", ec_super_class_name="transferase"),
+        "c": task("c", 5, ec_super_class="1", ec_super_class_name="oxidoreductase"),
+    }
+    (only,) = breakdowns(tasks)
+    assert only.groups == {"1 oxidoreductase": ["c"], "2 transferase": ["b"], NO_CLASS: ["a"]}
+
+
+def test_what_is_alike_or_not_known_makes_no_groups() -> None:
+    assert breakdowns({f"t{i}": task(f"t{i}", 20) for i in range(9)}) == []
+    assert breakdowns({}) == []
