@@ -123,6 +123,8 @@ class Sheet:
 
     def panel(self, name: str, alt: str) -> Panel:
         """The finished files."""
+        self.figure.draw_without_rendering()
+        self.figure.set_layout_engine("none")  # laid out once for both files
         return Panel(name, alt, self._bytes("svg"), self._bytes("png"), self.figure.get_figwidth())
 
     def _bytes(self, form: str) -> bytes:

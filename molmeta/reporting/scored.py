@@ -111,13 +111,18 @@ def scores(study: Study) -> Section:
         if len(study.methods) > BANDS:
             caption += " Points of one size stand side by side."
         if len({tuple(study.task_counts(size)) for size in study.sizes}) > 1:
-            caption += " Sizes of different task counts are of other assays: the line between them is no progress."
+            caption += (
+                " Sizes of different task counts are of other assays: a rise between them may be the assays', not the "
+                "methods'."
+            )
         blocks.append(Gallery(caption, [learning_curves(study)]))
     blocks += _published(study)
     folded: list[Block] = [Tabular(metric_table(study, size, _pooled(study, size))) for size in study.sizes]
     meanings = [(metric(name).heading, metric(name).meaning) for name in study.metrics]
     if any(_pooled(study, size) for size in study.sizes):
-        meanings.append(("ECE, pooled ↓", "the same over the query rows of all tasks and draws together"))
+        meanings.append(
+            (f"Pooled {metric('ece').heading}", "the same over the query rows of all tasks and draws together")
+        )
     blocks.append(Fold("Every metric at every size", [Terms(meanings), *folded]))
     return Section("scores", "Scores", blocks)
 

@@ -13,7 +13,7 @@ from molmeta.evaluation.comparisons import detectable_gain as detectable
 from molmeta.evaluation.comparisons import paired_differences as differences
 from molmeta.evaluation.scores import ALL, SUBSETS
 from molmeta.reporting.study import Method, Study
-from molmeta.reporting.words import count, metric, number, p_value, plus_minus, signed
+from molmeta.reporting.words import METRICS, count, metric, number, p_value, plus_minus, signed
 
 ALPHA = 0.05  # two methods are told apart where the adjusted p is below
 
@@ -147,7 +147,7 @@ def metric_table(study: Study, size: int, pooled_ece: dict[str, float] | None = 
     head = [
         Cell("method"),
         *(Cell(metric(name).heading) for name in names),
-        *([Cell("ECE, pooled ↓")] if pooled else []),
+        *([Cell(f"Pooled {METRICS['ece'].heading}")] if pooled else []),
     ]
     return Table(f"{size} labelled molecules, {_tasks(study, size)}: mean, below it the standard error.", head, rows)
 

@@ -27,7 +27,7 @@ class Metric:
     @property
     def heading(self) -> str:
         """The title, with an arrow to the better side."""
-        return self.title + {1: " ↑", -1: " ↓", 0: ""}[self.better]
+        return self.title + {1: "\N{NO-BREAK SPACE}↑", -1: "\N{NO-BREAK SPACE}↓", 0: ""}[self.better]
 
 
 METRICS = {

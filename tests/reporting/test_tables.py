@@ -72,11 +72,11 @@ def test_draws_without_a_score_are_counted(tmp_path: Path) -> None:
 def test_every_metric_of_the_scores_has_a_column(study: Study) -> None:
     table = tables.metric_table(study, 8, {"ours": 0.125})
     headings = [cell.text for cell in table.head]
-    assert "Brier ↓" in headings
-    assert "ΔAUPRC (support) ↑" in headings
-    assert headings[-1] == "ECE, pooled ↓"
+    assert "Brier\N{NO-BREAK SPACE}↓" in headings
+    assert "ΔAUPRC (support)\N{NO-BREAK SPACE}↑" in headings
+    assert headings[-1] == "Pooled ECE\N{NO-BREAK SPACE}↓"
     assert table.rows[0].cells[-1].text == "0.125"
-    brier = table.rows[0].cells[headings.index("Brier ↓") - 1]
+    brier = table.rows[0].cells[headings.index("Brier\N{NO-BREAK SPACE}↓") - 1]
     assert brier.text == f"{values_of(study, 'ours', 'brier', 8).mean():.3f}"
     assert brier.mark == "best"  # the lowest
 
