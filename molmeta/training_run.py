@@ -25,8 +25,9 @@ from molmeta.core.task import Split, TaskKind, TaskSource
 from molmeta.devices import choose_device
 from molmeta.errors import ConfigError
 from molmeta.files import write_whole
+from molmeta.methods.classical import Classical
 from molmeta.paths import datasets_dir
-from molmeta.recipe import Recipe, make_source, make_trainer
+from molmeta.recipe import Recipe, make_learner, make_source, make_trainer
 from molmeta.training.state import save_tensors
 from molmeta.training.trainer import Progress, Trainer
 
@@ -89,6 +90,7 @@ def run_training(
             f"{folder} is not empty and does not hold a run of these settings. Name another folder with --out, "
             "or give --force to replace the run that is there"
         )
+    _check_trainable(recipe)
     source = make_source(recipe)
     _claim(folder, recipe)
     trainer = make_trainer(recipe, source, folder, str(chosen))
@@ -98,6 +100,15 @@ def run_training(
     save_tensors(folder / "model.safetensors", best, {"recipe": recipe.tables()})
     write_whole(folder / "card.json", json.dumps(card, indent=1).encode())
     return trainer
+
+
+def _check_trainable(recipe: Recipe) -> None:
+    learner = make_learner(recipe.method, recipe.backbone)
+    if isinstance(learner, Classical) or not any(True for _ in learner.parameters()):
+        raise ConfigError(
+            f'the method "{recipe.method["name"]}" over the backbone "{recipe.backbone["name"]}" has nothing to '
+            "meta-train. Score it as it is with molmeta evaluate, or train another, such as gp or protonet"
+        )
 
 
 def _holds_another_run(folder: Path, recipe: Recipe) -> bool:

@@ -67,6 +67,8 @@ def test_a_finished_run_is_not_trained_again_and_another_is_not_overwritten(
         (["--set", "training.steps=many"], "training].steps is a int"),
         (["--config", "no-such-recipe"], "fingerprint-gp"),
         (["--set", "steps"], "table.name=value"),
+        (["--method", "random_forest"], "nothing to meta-train"),
+        (["--backbone", "counts"], "nothing to meta-train"),
     ],
 )
 def test_a_mistyped_setting_is_refused_with_the_way_out(
