@@ -152,5 +152,5 @@ def _labels(task: TaskRecord) -> str:
     if task.kind is TaskKind.BINARY and len(task):
         told += f", {100 * float(task.labels.mean()):.0f} % active"
     if len(task.similarity):
-        told += f"; similarity to the training molecules {float(task.similarity.mean()):.2f} on average"
+        told += f"; similarity to the training fold's nearest molecules {float(task.similarity.mean()):.2f} on average"
     return told

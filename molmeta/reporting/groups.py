@@ -1,10 +1,12 @@
-"""Tasks in groups: by enzyme class, by size, and by how near their molecules lie to the training molecules."""
+"""Tasks in groups: by enzyme class, by size, and by how near their molecules lie to the training fold's."""
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -13,6 +15,7 @@ from molmeta.evaluation.scores import TaskRecord
 Groups = dict[str, list[str]]  # a group's name to its tasks
 NO_CLASS = "no enzyme class"
 _MANY = 6  # tasks from which thirds are made
+_NEAR = (0.5, 0.7, 0.9)  # Tanimoto similarities between the groups
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,8 @@ def breakdowns(tasks: Mapping[str, TaskRecord]) -> list[Breakdown]:
     """Every way to group these tasks that makes at least two groups."""
     ways = [
         Breakdown("enzyme-class", "by EC super-class of the target", _by_class(tasks)),
-        Breakdown("task-size", "by molecules in the task", _thirds(tasks, lambda t: float(len(t)), "{:.0f}")),
-        Breakdown("similarity", "by similarity to the training molecules", _thirds(tasks, _similarity, "{:.2f}")),
+        Breakdown("task-size", "by molecules in the task", _thirds({n: len(task) for n, task in tasks.items()})),
+        Breakdown("similarity", "by mean similarity to the training fold's nearest molecules", _by_similarity(tasks)),
     ]
     return [way for way in ways if len(way.groups) > 1]
 
@@ -51,24 +54,26 @@ def _by_class(tasks: Mapping[str, TaskRecord]) -> Groups:
     return {group: groups[group] for group in sorted(groups, key=lambda g: (g == NO_CLASS, g))}
 
 
-def _similarity(task: TaskRecord) -> float:
-    """Mean Tanimoto similarity of a task's molecules to their nearest training molecule; NaN where not known."""
-    return float(np.mean(task.similarity)) if len(task.similarity) else float("nan")
+def _by_similarity(tasks: Mapping[str, TaskRecord]) -> Groups:
+    """By the mean Tanimoto similarity of a task's molecules to their nearest molecule of the training fold, where known."""
+    titles = [f"below {_NEAR[0]}", *(f"{low} to {high}" for low, high in pairwise(_NEAR)), f"{_NEAR[-1]} or more"]
+    found: Groups = {title: [] for title in titles}
+    for name, task in tasks.items():
+        if len(task.similarity):
+            found[titles[bisect_right(_NEAR, float(np.mean(task.similarity)))]].append(name)
+    return {title: names for title, names in found.items() if names}
 
 
-def _thirds(tasks: Mapping[str, TaskRecord], value: Callable[[TaskRecord], float], form: str) -> Groups:
-    """The lowest, the middle and the highest third; none where there are few tasks, or all alike."""
-    values = {name: value(task) for name, task in tasks.items()}
-    known = {name: v for name, v in values.items() if np.isfinite(v)}
-    if len(known) < _MANY:
+def _thirds(sizes: Mapping[str, int]) -> Groups:
+    """The smallest, the middle and the largest third; none where there are few tasks, or all alike."""
+    if len(sizes) < _MANY:
         return {}
-    edges = np.quantile(list(known.values()), [1 / 3, 2 / 3])
+    edges = np.quantile(list(sizes.values()), [1 / 3, 2 / 3])
     found: list[list[str]] = [[], [], []]
-    for name, v in known.items():
-        found[int(np.searchsorted(edges, v, side="left"))].append(name)
-    return {_range([known[name] for name in part], form): part for part in found if part}
+    for name, size in sizes.items():
+        found[int(np.searchsorted(edges, size, side="left"))].append(name)
+    return {_range([sizes[name] for name in part]): part for part in found if part}
 
 
-def _range(values: Sequence[float], form: str) -> str:
-    low, high = form.format(min(values)), form.format(max(values))
-    return low if low == high else f"{low} to {high}"
+def _range(sizes: Sequence[int]) -> str:
+    return str(min(sizes)) if min(sizes) == max(sizes) else f"{min(sizes)} to {max(sizes)}"

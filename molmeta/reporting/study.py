@@ -107,7 +107,7 @@ class Study:
             raise InputError("there is no result to report")
         if empty := [r.method for r in results if not r.scores]:
             raise InputError(f"the result of {', '.join(empty)} holds no score")
-        kinds = {result.kind for result in results}
+        kinds = {_kind(result) for result in results}
         if len(kinds) > 1:
             raise InputError(f"the results are of several kinds ({', '.join(sorted(kinds))}); report each by itself")
         methods = [Method(name, i, r) for i, (name, r) in enumerate(zip(_names(results), results, strict=True))]
@@ -199,6 +199,13 @@ class Study:
                     f"At {size} labelled molecules the methods were not scored on the same tasks; means are over each "
                     "method's own, comparisons over those that both have."
                 )
+
+
+def _kind(result: Result) -> TaskKind:
+    try:
+        return result.kind
+    except (KeyError, ValueError) as error:
+        raise InputError(f"the result of {result.method} does not say what kind its tasks are ({error})") from error
 
 
 def _names(results: Sequence[Result]) -> list[str]:

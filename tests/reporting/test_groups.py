@@ -15,12 +15,16 @@ def task(name: str, rows: int, similarity: float | None = None, **description: s
     return TaskRecord(name, TaskKind.BINARY, 2, labels, similarity=known, description=description)
 
 
-def test_thirds_hold_every_task_once_in_order() -> None:
-    tasks = {f"t{i}": task(f"t{i}", 10 * (i + 1), similarity=0.9 - 0.1 * i) for i in range(6)}
+def test_every_task_stands_in_one_group_of_its_size_and_of_its_similarity() -> None:
+    tasks = {f"t{i}": task(f"t{i}", 10 * (i + 1), similarity=0.95 - 0.1 * i) for i in range(6)}
     size, near = breakdowns(tasks)
     assert size.groups == {"10 to 20": ["t0", "t1"], "30 to 40": ["t2", "t3"], "50 to 60": ["t4", "t5"]}
-    assert list(near.groups) == ["0.40 to 0.50", "0.60 to 0.70", "0.80 to 0.90"]
-    assert near.groups["0.80 to 0.90"] == ["t0", "t1"]
+    assert near.groups == {
+        "below 0.5": ["t5"],
+        "0.5 to 0.7": ["t3", "t4"],
+        "0.7 to 0.9": ["t1", "t2"],
+        "0.9 or more": ["t0"],
+    }
 
 
 def test_tasks_without_an_enzyme_class_come_last() -> None:

@@ -156,6 +156,12 @@ def test_a_table_alone_gives_a_shorter_report(tmp_path: Path) -> None:
     assert [attributes["id"] for attributes in page.all("section")] == ["question", "scores", "cost", "audit"]
 
 
+def test_a_header_with_little_in_it_is_enough(tmp_path: Path) -> None:
+    folder = made_result(tmp_path / "a", tasks=["x"])
+    (folder / "result.json").write_text('{"method": "a", "protocol": {"kind": "binary"}}')
+    assert "assays" in [part["id"] for part in Page(write_report([folder], tmp_path / "report")).all("section")]
+
+
 def test_a_minimal_table_is_enough(tmp_path: Path) -> None:
     (tmp_path / "mine.csv").write_text("task,support_size,seed,roc_auc\na,16,0,0.5\n")
     page = Page(write_report([tmp_path / "mine.csv"], tmp_path / "report"))

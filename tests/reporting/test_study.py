@@ -83,3 +83,12 @@ def test_a_task_is_described_once_over(tmp_path: Path) -> None:
     }
     study = Study.read([made_result(tmp_path / "a", tasks=["x"], description=known)])
     assert study.about("x") == "Kinase; organism: human; binding assay; functional assay"
+
+
+def test_a_header_with_little_in_it_is_enough_but_for_the_kind(tmp_path: Path) -> None:
+    folder = made_result(tmp_path / "a", tasks=["x"])
+    (folder / "result.json").write_text('{"method": "a", "protocol": {"kind": "binary"}}')
+    assert Study.read([folder]).kind is TaskKind.BINARY
+    (folder / "result.json").write_text('{"method": "a"}')
+    with pytest.raises(InputError, match="does not say what kind"):
+        Study.read([folder])

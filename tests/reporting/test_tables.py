@@ -56,10 +56,10 @@ def test_what_is_not_separable_from_the_best_is_marked(study: Study) -> None:
 def test_the_chance_row_is_what_random_rankings_score(study: Study) -> None:
     labels = np.arange(32) % 2  # the query of every draw at 8: 16 of 32
     rng = np.random.default_rng(0)
-    found = [average_precision_score(labels, rng.random(32)) - 0.5 for _ in range(4000)]
+    found = [average_precision_score(labels, rng.random(32)) - 0.5 for _ in range(1000)]
     row = tables.main_table(study).rows[-1]
     assert row.title == "chance"
-    assert float(row.cells[0].text) == pytest.approx(np.mean(found), abs=0.005)
+    assert float(row.cells[0].text) == pytest.approx(np.mean(found), abs=0.01)
 
 
 def test_draws_without_a_score_are_counted(tmp_path: Path) -> None:
