@@ -55,7 +55,7 @@ def _by_class(tasks: Mapping[str, TaskRecord]) -> Groups:
 
 
 def _by_similarity(tasks: Mapping[str, TaskRecord]) -> Groups:
-    """By the mean Tanimoto similarity of a task's molecules to their nearest molecule of the training fold, where known."""
+    """By the mean Tanimoto similarity of a task's molecules to the training fold's nearest, where it is known."""
     titles = [f"below {_NEAR[0]}", *(f"{low} to {high}" for low, high in pairwise(_NEAR)), f"{_NEAR[-1]} or more"]
     found: Groups = {title: [] for title in titles}
     for name, task in tasks.items():

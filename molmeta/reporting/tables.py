@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from molmeta.evaluation.comparisons import ComparisonRow, bootstrap_interval, co
 from molmeta.evaluation.comparisons import detectable_gain as detectable
 from molmeta.evaluation.comparisons import paired_differences as differences
 from molmeta.evaluation.scores import ALL, SUBSETS
-from molmeta.reporting.study import Method, Study
+from molmeta.reporting.study import Method, Study, TaskMeans
 from molmeta.reporting.words import METRICS, count, metric, number, p_value, plus_minus, signed
 
 ALPHA = 0.05  # two methods are told apart where the adjusted p is below
@@ -222,23 +222,37 @@ def audit_table(study: Study, size: int) -> Table | None:
     ]
     caption = (
         f"{size} labelled molecules: {metric(study.metric).title} over parts of the queries, mean ± standard error; "
-        "below it the share of query molecules left out. A score that falls was helped by them; where fewer tasks "
-        "have a score, it is to be held against the one that follows them."
+        "below it the share of query molecules left out. A score that falls was helped by them. Where fewer tasks "
+        "have a score, it is to be held against that of every row of these tasks. Grey: the method has no such part; "
+        "its score is over every row of the tasks that the others have."
     )
     return Table(caption, [Cell("query"), *(Cell(m.name) for m in study.methods)], rows)
 
 
 def _audit_cell(study: Study, method: Method, size: int, subset: str) -> Cell:
-    found = method.summary(study.metric, size, subset)
-    if not found.tasks:
-        return Cell("–", mark="quiet")
-    left_out = left_out_share(method, size, subset)
-    notes = [] if subset == ALL or math.isnan(left_out) else [f"{100 * left_out:.1f} % left out"]
     whole, part = method.means(study.metric, size), method.means(study.metric, size, subset)
+    if not method.scores(size, subset):  # nobody knows, of this method; the others' tasks are still of interest
+        others = {task for m in study.methods for task in m.means(study.metric, size, subset)}
+        return _over(whole, [task for task in whole if task in others])
+    if not part:
+        return Cell("–", mark="quiet")
+    found, left_out = method.summary(study.metric, size, subset), left_out_share(method, size, subset)
+    notes = [] if subset == ALL or math.isnan(left_out) else [f"{100 * left_out:.1f} % left out"]
     if len(part) < len(whole):  # what is left of some tasks has one class: hold the same tasks against each other
-        same = float(np.mean([whole[task] for task in part]))
-        notes.append(f"{count(len(part), 'task')}; {number(same)} with all of their rows")
+        notes.append(f"{count(len(part), 'task')}, {number(_over_mean(whole, part))} with every row")
+    elif len({len(m.means(study.metric, size, subset)) for m in study.methods}) > 1:
+        notes.append(count(len(part), "task"))
     return Cell(plus_minus(found.mean, found.error), "; ".join(notes))
+
+
+def _over(means: TaskMeans, tasks: Sequence[str]) -> Cell:
+    if not tasks:
+        return Cell("–", mark="quiet")
+    return Cell(number(_over_mean(means, tasks)), f"every row, {count(len(tasks), 'task')}", "quiet")
+
+
+def _over_mean(means: TaskMeans, tasks: Iterable[str]) -> float:
+    return float(np.mean([means[task] for task in tasks]))
 
 
 def left_out_share(method: Method, size: int, subset: str) -> float:

@@ -110,7 +110,17 @@ def test_a_part_of_fewer_tasks_is_held_against_the_same_tasks(tmp_path: Path) ->
     )
     table = tables.audit_table(Study.read([path]), 16)
     assert table is not None
-    assert table.rows[1].cells[0].note == "50.0 % left out; 1 task; 0.100 with all of their rows"
+    assert table.rows[1].cells[0].note == "50.0 % left out; 1 task, 0.100 with every row"
+
+
+def test_a_method_without_a_part_is_shown_on_the_tasks_of_the_others(tmp_path: Path) -> None:
+    head = "task,support_size,seed,subset,delta_auprc,queries\n"
+    whole = "a,16,0,all,0.1,10\nb,16,0,all,0.5,10\n"
+    (tmp_path / "trained.csv").write_text(head + whole + "a,16,0,unseen,0.2,5\nb,16,0,unseen,,5\n")
+    (tmp_path / "baseline.csv").write_text(head + whole)
+    table = tables.audit_table(Study.read([tmp_path / "trained.csv", tmp_path / "baseline.csv"]), 16)
+    assert table is not None
+    assert table.rows[1].cells[1] == tables.Cell("0.100", "every row, 1 task", "quiet")
 
 
 def test_overlap_is_told_as_counts_or_names_or_not_known(tmp_path: Path) -> None:
