@@ -6,12 +6,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from molmeta.core.task import TaskKind
-from molmeta.errors import ConfigError
 from molmeta.evaluation.comparisons import compare
-from molmeta.evaluation.published import PublishedScore, published
 from molmeta.reporting.blocks import Block, Fold, Gallery, Section, Tabular, Terms, Text
 from molmeta.reporting.figures import BANDS, learning_curves
+from molmeta.reporting.literature import literature
 from molmeta.reporting.predictions import Calibration
 from molmeta.reporting.study import Method, Study
 from molmeta.reporting.tables import Cell, Row, Table, main_table, metric_table
@@ -20,7 +18,6 @@ from molmeta.reporting.words import (
     DELTA_AUPRC,
     FSMOL_256,
     MEAN_OVER_TASKS,
-    PUBLISHED,
     count,
     metric,
     number,
@@ -116,7 +113,7 @@ def scores(study: Study) -> Section:
                 "methods'."
             )
         blocks.append(Gallery(caption, [learning_curves(study)]))
-    blocks += _published(study)
+    blocks += literature(study)
     folded: list[Block] = [Tabular(metric_table(study, size, _pooled(study, size))) for size in study.sizes]
     meanings = [(metric(name).heading, metric(name).meaning) for name in study.metrics]
     if any(_pooled(study, size) for size in study.sizes):
@@ -145,54 +142,3 @@ def _in_brief(study: Study) -> str:
 def _pooled(study: Study, size: int) -> dict[str, float]:
     found = {m.name: study.calibrations(m).get(size) for m in study.methods}
     return {name: c.ece for name, c in found.items() if isinstance(c, Calibration)}
-
-
-def _published(study: Study) -> list[Block]:
-    """What papers report on the same benchmark, by the same metric, set apart."""
-    asked: Mapping[str, Any] = next((m.header.get("protocol") or {} for m in study.methods if m.header), {})
-    try:
-        rows = published(str(asked.get("source", "")))
-    except ConfigError:
-        return []
-    dataset = "fsmol" if asked.get("source") == "fsmol" else asked.get("name")
-    rows = [r for r in rows if (r.dataset, r.kind, r.metric) == (dataset, str(study.kind), study.metric)]
-    if not rows:
-        return []
-    folds = sorted({row.fold for row in rows})
-    blocks: list[Block] = []
-    if asked.get("split") not in folds:
-        blocks.append(
-            Text(
-                f"The published results are of the {' and '.join(folds)} fold; the scores above are of the "
-                f"{asked.get('split', 'unnamed')} fold, which holds other assays. The two are not to be compared.",
-                warning=True,
-            )
-        )
-    return [*blocks, Tabular(_published_table(study, rows), apart=True)]
-
-
-def _published_table(study: Study, found: list[PublishedScore]) -> Table:
-    sizes = sorted({row.support_size for row in found})
-    body = []
-    for name, source in dict.fromkeys((row.method, row.source) for row in found):
-        own = {row.support_size: row for row in found if (row.method, row.source) == (name, source)}
-        any_row = next(iter(own.values()))
-        checked = all(row.confirmed for row in own.values()) or "not checked" in any_row.note
-        doubt = "" if checked else "not checked against the source"
-        cells = [_published_cell(own.get(size)) for size in sizes]
-        told = "; ".join(filter(None, (doubt, any_row.note)))
-        tasks = f"{any_row.tasks} tasks" if any_row.tasks else "tasks not told"
-        body.append(Row(name, [*cells, Cell(source, told)], note=f"{any_row.fold} fold, {tasks}"))
-    title = metric(study.metric).title
-    fold = (
-        PUBLISHED if found[0].dataset == "fsmol" and study.kind is TaskKind.BINARY else "They were not computed here."
-    )
-    head = [Cell("published"), *(Cell(str(size)) for size in sizes), Cell("source")]
-    return Table(f"Published {title}. {fold}", head, body, words=[len(sizes)])
-
-
-def _published_cell(row: PublishedScore | None) -> Cell:
-    if row is None:
-        return Cell("–", mark="quiet")
-    error = "" if row.error is None else f"± {number(row.error)} {row.error_kind}".strip()
-    return Cell(number(row.mean), error)

@@ -16,7 +16,7 @@ from molmeta.evaluation.results import Result
 from molmeta.evaluation.scores import ALL, Score, TaskRecord
 from molmeta.evaluation.statistics import Summary, per_task, summarise
 from molmeta.reporting.predictions import Calibration, Coverage, calibrations
-from molmeta.reporting.words import ASSAY_TYPES, FACTS, HEADLINES, METRICS
+from molmeta.reporting.words import ASSAY_TYPES, BENCHMARK_METRIC, FACTS, HEADLINES, METRICS
 from molmeta.reporting.words import metric as named
 
 TaskMeans = Mapping[str, float]
@@ -242,13 +242,15 @@ def _check_shared(methods: Sequence[Method]) -> None:
 
 
 def _headline(methods: Sequence[Method], kind: TaskKind) -> str:
-    """The metric that leads: the kind's own, or the first that all methods have."""
+    """The metric that leads: the benchmark's, the kind's, or the first that all methods have."""
 
     def finite(method: Method) -> set[str]:
         return {n for s in method.result.scores for n, v in s.values.items() if math.isfinite(v)} - FACTS
 
     shared = set.intersection(*(finite(method) for method in methods))
-    for name in (*HEADLINES[kind], *METRICS, *sorted(shared)):
+    source = str((methods[0].header.get("protocol") or {}).get("source", ""))
+    usual = [BENCHMARK_METRIC[source]] if source in BENCHMARK_METRIC else []
+    for name in (*usual, *HEADLINES[kind], *METRICS, *sorted(shared)):
         if name in shared:
             return name
     raise InputError("the results have no metric in common that is a number in each of them")

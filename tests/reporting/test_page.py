@@ -126,6 +126,13 @@ def test_published_results_stand_apart_with_a_warning_unless_the_fold_is_theirs(
     assert "ADKF-IFT" not in Page(write_report([other], tmp_path / "report", force=True)).text
 
 
+def test_a_benchmark_is_led_by_the_metric_of_its_literature(tmp_path: Path) -> None:
+    asked = {"source": "moleculenet", "name": "tox21", "split": "test"}
+    page = Page(write_report([made_result(tmp_path / "a", tasks=["x", "y"], protocol=asked)], tmp_path / "report"))
+    assert "reaches ROC-AUC" in page.text
+    assert "Published ROC-AUC" in page.text
+
+
 def test_data_cannot_write_html(tmp_path: Path) -> None:
     evil = '<script>alert("1")</script>&<img src=x onerror=alert(2)>'
     result = made_result(
