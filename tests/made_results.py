@@ -34,7 +34,7 @@ def made_result(
     probable: bool = True,
     **header: Any,
 ) -> Path:
-    """Write a finished result folder; less ``noise`` is a better method; one that is not ``probable`` gives scores only."""
+    """Write a finished result folder; less ``noise`` is better, and not ``probable`` gives scores alone."""
     folder.mkdir(parents=True)
     asked = {"name": "fsmol", "source": "fsmol", "split": "valid", "seeds": seeds, "sizes": list(sizes)}
     records = []
