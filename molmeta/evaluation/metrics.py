@@ -184,8 +184,8 @@ def reliability(ranked: Ranked) -> tuple[FloatArray, FloatArray, FloatArray]:
     flat = place + bins * np.arange(len(place))[:, None]
 
     def total(values: FloatArray) -> FloatArray:
-        sums: FloatArray = np.bincount(flat.ravel(), (ranked.counted * values).ravel(), minlength=bins * len(place))
-        return sums.reshape(len(place), bins)
+        sums = np.bincount(flat.ravel(), (ranked.counted * values).ravel(), minlength=bins * len(place))
+        return sums.reshape(len(place), bins).astype(np.float64)
 
     # Of rows with one probability, none is likelier to stand in a bin than another: each counts as their mean.
     return (

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from molmeta.core.task import TaskKind
+from molmeta.evaluation.breakdowns import breakdowns
+from molmeta.evaluation.calibration import Calibration, Coverage
 from molmeta.evaluation.scores import TaskRecord
 from molmeta.reporting.blocks import Block, Card, Cards, Drawing, Fold, Gallery, Section, Tabular, Text
 from molmeta.reporting.canvas import Panel
 from molmeta.reporting.figures import breakdown, cost, group_means
-from molmeta.reporting.groups import breakdowns
 from molmeta.reporting.molecules import draw
 from molmeta.reporting.prediction_figures import FEW, interval_coverage, reliability_diagram, risk_coverage
-from molmeta.reporting.predictions import Calibration, Coverage, molecules
+from molmeta.reporting.predictions import molecules
 from molmeta.reporting.study import Study
 from molmeta.reporting.tables import Cell, Row, Table, audit_table, overlap_table
 from molmeta.reporting.words import count, metric, number, plus_minus

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from molmeta.core.task import FloatArray
+from molmeta.evaluation.breakdowns import Breakdown
 from molmeta.evaluation.comparisons import Ranks, bootstrap_interval
 from molmeta.reporting.canvas import (
     FAINT,
@@ -26,7 +27,6 @@ from molmeta.reporting.canvas import (
     sheet,
     shorten,
 )
-from molmeta.reporting.groups import Breakdown
 from molmeta.reporting.study import Method, Study
 from molmeta.reporting.words import count, metric, number, signed
 

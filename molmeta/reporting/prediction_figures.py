@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from molmeta.evaluation.calibration import HISTOGRAM_BINS, Calibration, Coverage
 from molmeta.reporting.canvas import GREY, PANEL, Panel, look, sheet
-from molmeta.reporting.predictions import HISTOGRAM_BINS, Calibration, Coverage
 from molmeta.reporting.study import Method
 from molmeta.reporting.words import number
 

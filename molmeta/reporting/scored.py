@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from molmeta.evaluation.calibration import Calibration
 from molmeta.evaluation.comparisons import compare
 from molmeta.reporting.blocks import Block, Fold, Gallery, Section, Tabular, Terms, Text
 from molmeta.reporting.figures import BANDS, learning_curves
 from molmeta.reporting.literature import literature
-from molmeta.reporting.predictions import Calibration
 from molmeta.reporting.study import Method, Study
 from molmeta.reporting.tables import Cell, Row, Table, main_table, metric_table
 from molmeta.reporting.words import (

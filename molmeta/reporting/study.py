@@ -12,10 +12,10 @@ from typing import Any
 
 from molmeta.core.task import TaskKind
 from molmeta.errors import InputError
+from molmeta.evaluation.calibration import Calibration, Coverage, calibrations
 from molmeta.evaluation.results import Result
 from molmeta.evaluation.scores import ALL, Score, TaskRecord
 from molmeta.evaluation.statistics import Summary, per_task, summarise
-from molmeta.reporting.predictions import Calibration, Coverage, calibrations
 from molmeta.reporting.words import ASSAY_TYPES, BENCHMARK_METRIC, FACTS, HEADLINES, METRICS
 from molmeta.reporting.words import metric as named
 

@@ -22,6 +22,7 @@ from molmeta.core.learner import Learner
 from molmeta.core.task import Task, TaskKind, TaskSource
 from molmeta.domains.molecules.workers import start_worker
 from molmeta.errors import ConfigError, InputError
+from molmeta.evaluation.calibration import Calibration, calibrations
 from molmeta.evaluation.fewshot import DrawRule, ScoreFunction, evaluate_task
 from molmeta.evaluation.results import FORMAT, Parts, Result, finish, write_scores
 from molmeta.evaluation.scores import TaskRecord
@@ -230,9 +231,12 @@ def _complete(folder: Path, method: str, candidate: Candidate, source: TaskSourc
     header["overlap"] = overlap(records, training)
     refused = [refusal for task in tasks for refusal in Parts(folder).read(task.name)[1]]
     header["refused"] = {str(n): sum(r.support_size == n for r in refused) for n in header["protocol"]["sizes"]}
-    write_whole(folder / "result.json", json.dumps(header, indent=1).encode())
     scores = finish(folder, method, records)
-    return Result(method, header, scores, folder, {record.name: record for record in records})
+    result = Result(method, header, scores, folder, {record.name: record for record in records})
+    found = calibrations(result.kind, result)
+    header["pooled_ece"] = {str(n): round(c.ece, 5) for n, c in found.items() if isinstance(c, Calibration)}
+    write_whole(folder / "result.json", json.dumps(header, indent=1).encode())
+    return result
 
 
 def _record(task: Task, source: TaskSource, training: Training) -> TaskRecord:

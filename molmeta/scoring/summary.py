@@ -46,6 +46,10 @@ def lines(result: Result) -> list[str]:
     if result.kind is TaskKind.BINARY:
         chance = ", ".join(f"{summarise(scores, 'chance', size).mean:.3f} at {size}" for size in result.sizes)
         found.append(f"A random ranking's delta_auprc is a little above 0: {chance}.")
+    if pooled := result.header.get("pooled_ece"):
+        found.append(
+            "ece pooled over tasks: " + ", ".join(f"{ece:.3f} at {size}" for size, ece in pooled.items()) + "."
+        )
     return [*found, *audit(result)]
 
 

@@ -116,7 +116,7 @@ def test_what_is_no_result_is_refused_by_name(tmp_path: Path) -> None:
         (tmp_path / name).write_text(text)
         with pytest.raises(InputError, match=name):
             Result.read(tmp_path / name)
-    with pytest.raises(InputError, match="none.csv"):
+    with pytest.raises(InputError, match=r"none\.csv"):
         Result.read(tmp_path / "none.csv")
     (tmp_path / "two.csv").write_text("method,task,support_size,seed,r2\na,t,16,0,1\nb,t,16,0,1\n")
     with pytest.raises(InputError, match="2 methods"):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from molmeta.core.task import TaskKind
+from molmeta.evaluation.breakdowns import NO_CLASS, breakdowns
 from molmeta.evaluation.scores import TaskRecord
-from molmeta.reporting.groups import NO_CLASS, breakdowns
 
 
 def task(name: str, rows: int, similarity: float | None = None, **description: str) -> TaskRecord:

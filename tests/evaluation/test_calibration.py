@@ -1,0 +1,77 @@
+"""Calibration and certainty against plain loops."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from molmeta.core.task import TaskKind
+from molmeta.evaluation.calibration import Calibration, Coverage, calibrations
+from molmeta.evaluation.results import Result
+from tests.made_results import made_result
+
+
+def test_the_pooled_error_is_the_mean_gap_of_15_equal_bins() -> None:
+    rng = np.random.default_rng(0)
+    probabilities = rng.random(1500)
+    labels = (rng.random(1500) < probabilities**2).astype(np.int64)
+    found = Calibration.of(labels, probabilities)
+    bins = np.array_split(np.argsort(probabilities), 15)
+    gaps = [abs(probabilities[b].mean() - labels[b].mean()) for b in bins]
+    assert found.ece == pytest.approx(np.mean(gaps))
+    assert found.predicted == pytest.approx([probabilities[b].mean() for b in bins])
+    assert found.observed == pytest.approx([labels[b].mean() for b in bins])
+    assert found.histogram.sum() == pytest.approx(1)
+
+
+def test_the_risk_curve_is_the_error_rate_among_the_most_certain() -> None:
+    probabilities = np.array([0.95, 0.9, 0.2, 0.55, 0.45])
+    labels = np.array([1, 0, 0, 1, 1])
+    found = Calibration.of(labels, probabilities)
+    assert found.kept == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert found.error == pytest.approx([0, 1 / 2, 1 / 3, 1 / 4, 2 / 5])
+
+
+def test_of_several_classes_the_likeliest_is_the_more_certain_the_likelier_it_is() -> None:
+    found = Calibration.of(np.array([1, 0, 1, 0]), np.array([0.9, 0.3, 0.4, 0.6]), likeliest=True)
+    assert found.error == pytest.approx([0, 1 / 2, 1 / 3, 1 / 2])
+
+
+def test_all_tasks_and_draws_are_pooled_by_size(tmp_path: Path) -> None:
+    result = Result.read(made_result(tmp_path / "a"))
+    rows = [
+        (result.tasks[name].labels[draw.query], draw.predicted)
+        for name in result.tasks
+        for draw in result.draws(name)
+        if draw.support_size == 16
+    ]
+    labels, probabilities = (np.concatenate(part) for part in zip(*rows, strict=True))
+    found = calibrations(TaskKind.BINARY, result)
+    assert sorted(found) == [8, 16]
+    assert isinstance(found[16], Calibration)
+    assert found[16].ece == pytest.approx(Calibration.of(labels, probabilities).ece)
+
+
+def test_right_deviations_lie_on_the_diagonal(tmp_path: Path) -> None:
+    tasks = [f"t{i}" for i in range(20)]
+    result = Result.read(made_result(tmp_path / "a", kind=TaskKind.REGRESSION, tasks=tasks, sizes=[8], seeds=3))
+    found = calibrations(TaskKind.REGRESSION, result)[8]
+    assert isinstance(found, Coverage)
+    assert found.observed == pytest.approx(found.levels, abs=0.04)
+    assert norm.cdf(1.6448536269514722) == pytest.approx(0.95)
+
+
+def test_scores_that_are_no_probabilities_have_no_calibration(tmp_path: Path) -> None:
+    result = Result.read(made_result(tmp_path / "a", probable=False))
+    assert calibrations(TaskKind.BINARY, result) == {}
+
+
+def test_several_classes_are_judged_by_the_likeliest(tmp_path: Path) -> None:
+    result = Result.read(made_result(tmp_path / "a", kind=TaskKind.MULTICLASS, noise=0.0, sizes=[9]))
+    found = calibrations(TaskKind.MULTICLASS, result)[9]
+    assert isinstance(found, Calibration)
+    assert found.predicted == pytest.approx(1)
+    assert found.observed == pytest.approx(1)
