@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from molmeta.cli.compare import compare
 from molmeta.cli.data import app as data_app
 from molmeta.cli.demo import demo
 from molmeta.cli.doctor import doctor
@@ -28,7 +29,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Few-shot molecular property prediction: learn a new assay from a few labelled molecules.",
 )
-for verb in (predict, demo, train, evaluate, report, export, doctor):
+for verb in (predict, demo, train, evaluate, compare, report, export, doctor):
     app.command()(verb)
 app.add_typer(data_app, name="data")
 

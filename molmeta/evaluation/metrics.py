@@ -21,6 +21,7 @@ BoolArray = NDArray[np.bool_]
 EARLY = 0.01  # the top share of which ef1 tells the enrichment
 BEDROC_ALPHA = 20.0  # four fifths of the score come from the top 8 % (Truchon & Bayly, 2007)
 CALIBRATION_BINS = 15
+LOWER_IS_BETTER = frozenset({"nll", "brier", "ece", "rmse", "seconds", "encode_seconds"})
 NORMAL_90 = 1.6448536269514722  # half the width of a normal's central 90 %, in deviations
 
 

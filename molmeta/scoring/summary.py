@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from molmeta.core.task import TaskKind
-from molmeta.evaluation.comparisons import compare
+from molmeta.errors import InputError
+from molmeta.evaluation.comparisons import compare, compare_all, mean_ranks, paired_differences, power_note
+from molmeta.evaluation.metrics import LOWER_IS_BETTER
 from molmeta.evaluation.results import Result
-from molmeta.evaluation.scores import SUBSETS
+from molmeta.evaluation.scores import ALL, SUBSETS
 from molmeta.evaluation.statistics import per_task, summarise
 
 HEADLINE = {
@@ -101,5 +103,31 @@ def against(result: Result, other: Result) -> list[str]:
     return found if len(found) > 1 else [f"{other.method} has no score at these support sizes"]
 
 
-def _listed(things: Sequence[object]) -> str:
+def compared(
+    results: Sequence[Result], metric: str | None = None, subset: str = ALL, sizes: Sequence[int] | None = None
+) -> list[str]:
+    """Several results task by task, each pair and all together, at each support size that they share.
+
+    Raises:
+        InputError: fewer than two results, two of one name, or a metric, part or size that one of them lacks.
+    """
+    methods = {result.method: result for result in results}
+    if len(methods) < 2 or len(methods) < len(results):
+        raise InputError(f"name two or more results of different methods, not {_listed(r.method for r in results)}")
+    metric = metric or headline(results[0])[0]
+    higher = metric not in LOWER_IS_BETTER
+    found = [f"{metric} ({'higher' if higher else 'lower'} is better; {subset} query rows), paired over tasks"]
+    for size in sizes or sorted(set.intersection(*(set(result.sizes) for result in results))):
+        means = {name: per_task(result.scores, metric, size, subset) for name, result in methods.items()}
+        if lacking := [name for name, of_task in means.items() if not of_task]:
+            raise InputError(f"{_listed(lacking)}: no {metric} of {subset} query rows at a support of {size}")
+        found += [f"support of {size}", *(f"  {row}" for row in compare_all(means))]
+        if len(methods) > 2:
+            found += [f"  {line}" for line in str(mean_ranks(means, higher_is_better=higher)).splitlines()]
+        first, second = list(means.values())[:2]
+        found.append(f"  {power_note(paired_differences(first, second))} (of the first two)")
+    return found
+
+
+def _listed(things: Iterable[object]) -> str:
     return ", ".join(str(thing) for thing in things)
