@@ -21,12 +21,12 @@ def test_the_better_of_three_leads_by_either_kind_of_metric(tmp_path: Path, caps
     paths = [table(tmp_path / f"{name}.csv", shift) for name, shift in (("good", 0.3), ("fair", 0.2), ("poor", 0.1))]
     assert main(["compare", *paths]) == 0
     said = capsys.readouterr().out
-    assert "good - fair: +0.105" in said
+    assert "good - fair: +0.106" in said
     assert "12/12 tasks higher" in said
     assert "good 1.00, fair 2.00, poor 3.00" in said
     assert main(["compare", *paths, "--metric", "nll", "-n", "16"]) == 0
     said = capsys.readouterr().out
-    assert "good - fair: -0.105" in said
+    assert "good - fair: -0.106" in said
     assert "good 1.00, fair 2.00, poor 3.00" in said
 
 
