@@ -138,9 +138,19 @@ class Parts:
         write_whole(self._path(result.task.name), _parquet(table, known))
 
     def read(self, task: str) -> tuple[list[DrawResult], list[Refusal], float]:
-        """The draws of a finished task, those that were refused, and the seconds of embedding it."""
-        table = pa.parquet.read_table(self._path(task))
-        known = json.loads(table.schema.metadata[b"molmeta"])
+        """The draws of a finished task, those that were refused, and the seconds of embedding it.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        try:
+            table = pa.parquet.read_table(self._path(task))
+            known = json.loads(table.schema.metadata[b"molmeta"])
+        except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
+            raise InputError(
+                f"{self._path(task)} is damaged ({error}). Delete it and run the same evaluation again: this task alone "
+                "is done anew"
+            ) from error
         draws = [_draw(row) for row in table.to_batches() for row in _rows(row)]
         return draws, [Refusal(*refused) for refused in known["refused"]], known["encode_seconds"]
 

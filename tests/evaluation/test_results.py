@@ -127,3 +127,12 @@ def test_what_is_no_result_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "half" / "result.json").write_text('{"method": "m"}')
     with pytest.raises(InputError, match="not finished"):
         Result.read(tmp_path / "half")
+
+
+def test_a_damaged_task_is_named_with_the_way_out(tmp_path: Path) -> None:
+    _, result = evaluated(TaskKind.BINARY)
+    Parts(tmp_path).write(result)
+    (path,) = (tmp_path / "draws").iterdir()
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(InputError, match="Delete it"):
+        Parts(tmp_path).read(result.task.name)
