@@ -41,9 +41,11 @@ def binary_metrics(labels: IntArray, scores: FloatArray, mask: BoolArray | None 
         decided = {**decisions(labels, scores, mask), **likelihoods(labels, scores, mask), "ece": calibration(ranked)}
         for values in decided.values():
             values[~probable | (ranked.rows == 0)] = np.nan
+        precision, by_chance = average_precision(ranked), chance(ranked)
         ranking = {
-            "delta_auprc": average_precision(ranked) - ranked.share,
-            "average_precision": average_precision(ranked),
+            "delta_auprc": precision - ranked.share,
+            "above_chance": precision - ranked.share - by_chance,
+            "average_precision": precision,
             "roc_auc": roc_auc(ranked),
             "ef1": enrichment(ranked),
             "bedroc": bedroc(ranked),
@@ -51,7 +53,7 @@ def binary_metrics(labels: IntArray, scores: FloatArray, mask: BoolArray | None 
         finite = np.isfinite(np.where(mask, scores, 0)).all(1)
         for values in ranking.values():
             values[~finite | (ranked.share <= 0) | (ranked.share >= 1)] = np.nan
-        return {**ranking, **decided, "chance": chance(ranked), "query_share": ranked.share, "queries": ranked.rows}
+        return {**ranking, **decided, "chance": by_chance, "query_share": ranked.share, "queries": ranked.rows}
 
 
 @dataclass(frozen=True, eq=False)

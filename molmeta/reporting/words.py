@@ -32,6 +32,7 @@ class Metric:
 
 METRICS = {
     "delta_auprc": Metric("ΔAUPRC", "average precision minus the query's own share of actives"),
+    "above_chance": Metric("ΔAUPRC above chance", "ΔAUPRC minus what a random ranking of the same queries scores"),
     "r2": Metric("R²", "out-of-sample: 1 − squared error / squared distance from the support's mean"),
     "delta_auprc_support": Metric(
         "ΔAUPRC (support)", "average precision minus the support's share of actives, the other definition in use"

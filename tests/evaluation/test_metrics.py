@@ -87,6 +87,8 @@ def test_chance_is_what_random_rankings_score_on_average() -> None:
     every = [oracle.average_precision_score(labels, order) for order in permutations(range(6))]
     assert metrics_of_draw(labels, np.zeros(6))["chance"] == pytest.approx(np.mean(every) - 1 / 3)
     assert metrics_of_draw(labels, np.zeros(6))["delta_auprc"] == pytest.approx(0)
+    above = [metrics_of_draw(labels, np.array(order, np.float64))["above_chance"] for order in permutations(range(6))]
+    assert np.mean(above) == pytest.approx(0)
 
 
 def test_calibration_error_is_that_of_equal_mass_bins(rng: np.random.Generator) -> None:
