@@ -33,11 +33,17 @@ class Episode:
 
     def labels(self, positions: IntArray) -> np.ndarray[tuple[int], np.dtype[np.generic]]:
         """The labels at ``positions``, as this episode numbers the classes."""
-        labels = self.task.labels[positions]
-        if self.classes is None:
-            return labels
-        order = np.argsort(self.classes)
-        return order[np.searchsorted(self.classes, labels, sorter=order)]
+        return numbered(self.task.labels[positions], self.classes)
+
+
+def numbered(
+    labels: np.ndarray[tuple[int], np.dtype[np.generic]], classes: IntArray | None
+) -> np.ndarray[tuple[int], np.dtype[np.generic]]:
+    """Labels ``[n]`` as places in ``classes``; None keeps them."""
+    if classes is None:
+        return labels
+    order = np.argsort(classes)
+    return order[np.searchsorted(classes, labels, sorter=order)]
 
 
 @dataclass(frozen=True, eq=False)

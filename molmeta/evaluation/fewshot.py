@@ -21,11 +21,12 @@ from molmeta.core.episode import Episode, EpisodeBatch, collate_labels
 from molmeta.core.learner import Encoding, Laws, Prediction
 from molmeta.core.random import keyed_rng
 from molmeta.core.sampling import Draw, stratified, uniform
-from molmeta.core.task import FloatArray, Inputs, Task, TaskSource
+from molmeta.core.task import FloatArray, Inputs, IntArray, Task, TaskSource
 from molmeta.errors import InputError, SupportError
 from molmeta.evaluation.scores import DrawResult, Score, TaskRecord, score_draws
 
-DrawRule = Callable[[Task, int, int], Draw]
+# Support and query; where an episode has some of the task's classes alone, those, too (see ``ways_and_shots``).
+DrawRule = Callable[[Task, int, int], Draw | tuple[IntArray, IntArray, IntArray]]
 _ENCODE_ROWS = 1024
 _DRAW_ROWS = 4096  # rows of padded draws that are predicted at once: more, and they leave the processor's cache
 
@@ -200,7 +201,7 @@ def predict_draws(model: Model, source: TaskSource, episodes: Sequence[Episode])
     else:
         inputs = source.gather(rows).to(model.device)
     encode_seconds = time.perf_counter() - start
-    at_once = max(1, _DRAW_ROWS // len(rows))
+    at_once = max(1, _DRAW_ROWS // max(len(e.support) + len(e.query) for e in episodes))
     predictions, seconds = [], []
     for i in range(0, len(episodes), at_once):
         start = time.perf_counter()

@@ -21,7 +21,7 @@ BoolArray = NDArray[np.bool_]
 EARLY = 0.01  # the top share of which ef1 tells the enrichment
 BEDROC_ALPHA = 20.0  # four fifths of the score come from the top 8 % (Truchon & Bayly, 2007)
 CALIBRATION_BINS = 15
-LOWER_IS_BETTER = frozenset({"nll", "brier", "ece", "rmse", "seconds", "encode_seconds"})
+LOWER_IS_BETTER = frozenset({"nll", "brier", "ece", "rmse", "mse", "seconds", "encode_seconds"})
 NORMAL_90 = 1.6448536269514722  # half the width of a normal's central 90 %, in deviations
 
 
@@ -247,7 +247,7 @@ def regression_metrics(
     deviation: FloatArray | None = None,
     mask: BoolArray | None = None,
 ) -> dict[str, FloatArray]:
-    """Out-of-sample R^2 (against the support's mean ``[d]``), RMSE and rank correlation, in the values' unit.
+    """Out-of-sample R^2 (against the support's mean ``[d]``), squared error and its root, and rank correlation, in the values' unit.
 
     ``coverage_90`` is the share of values in the predicted central 90 %, where there is a deviation.
     """
@@ -259,6 +259,7 @@ def regression_metrics(
         found = {
             "r2": np.where(around > 0, 1 - squared / around, np.nan),
             "rmse": np.sqrt(squared / rows),
+            "mse": squared / rows,
             "spearman": np.array([_spearman(v[m], f[m]) for v, f, m in zip(values, mean, mask, strict=True)]),
         }
         if deviation is not None:

@@ -126,9 +126,9 @@ class Parts:
                 "seconds": pa.array([d.seconds for d in draws], pa.float64()),
                 "support": pa.array([d.support for d in draws], pa.list_(pa.int32())),
                 "query": pa.array([d.query for d in draws], pa.list_(pa.int32())),
-                # Single precision is what the models compute in; what is not, keeps its order to seven digits.
                 "predicted": pa.array([d.predicted.ravel() for d in draws], pa.list_(pa.float64())),
                 "deviation": pa.array([d.deviation for d in draws], pa.list_(pa.float64())),
+                "classes": pa.array([d.classes for d in draws], pa.list_(pa.int32())),
             }
         )
         known = {
@@ -163,7 +163,7 @@ def _rows(batch: pa.RecordBatch) -> Iterable[dict[str, Any]]:
 
 def _draw(row: Mapping[str, Any]) -> DrawResult:
     query, predicted = row["query"].astype(np.int64), row["predicted"]
-    several = len(predicted) != len(query)
+    several, classes = len(predicted) != len(query), row.get("classes")
     return DrawResult(
         int(row["support_size"]),
         int(row["seed"]),
@@ -172,6 +172,7 @@ def _draw(row: Mapping[str, Any]) -> DrawResult:
         predicted.reshape(len(query), -1) if several else predicted,
         row["deviation"],
         float(row["seconds"]),
+        None if classes is None else classes.astype(np.int64),
     )
 
 

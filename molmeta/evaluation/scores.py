@@ -10,7 +10,7 @@ from typing import Self
 
 import numpy as np
 
-from molmeta.core.episode import Episode
+from molmeta.core.episode import Episode, numbered
 from molmeta.core.learner import Prediction
 from molmeta.core.task import FloatArray, IntArray, Task, TaskKind, TaskSource
 from molmeta.evaluation.metrics import BoolArray, binary_metrics, multiclass_metrics, regression_metrics
@@ -130,6 +130,7 @@ class DrawResult:
         predicted: ``[m]`` probability of class 1 or mean; ``[m, k]`` for several classes.
         deviation: ``[m]`` predictive deviation, for regression, or None.
         seconds: what adapting and predicting took, without embedding.
+        classes: ``[k]`` the task's classes that the draw numbers 0..k-1; None: all, by their own numbers.
     """
 
     support_size: int
@@ -139,6 +140,7 @@ class DrawResult:
     predicted: FloatArray
     deviation: FloatArray | None = None
     seconds: float = 0.0
+    classes: IntArray | None = None
 
     @classmethod
     def of(cls, episode: Episode, prediction: Prediction, size: int, seed: int, seconds: float) -> Self:
@@ -155,13 +157,14 @@ class DrawResult:
             predicted.double().cpu().numpy(),
             None if deviation is None else deviation.double().cpu().numpy(),
             seconds,
+            episode.classes,
         )
 
 
 def score_draws(task: TaskRecord, draws: Sequence[DrawResult]) -> list[Score]:
     """Score the draws of one task: every subset's metrics for each."""
     scores = []
-    for _, group in groupby(draws, key=lambda d: (len(d.query), d.deviation is None)):
+    for _, group in groupby(draws, key=lambda d: (d.predicted.shape, d.deviation is None)):
         same = list(group)
         parts = [dict(task.parts(draw)) for draw in same]
         for subset in parts[0]:
@@ -182,7 +185,7 @@ def score_draws(task: TaskRecord, draws: Sequence[DrawResult]) -> list[Score]:
 
 def _metrics(task: TaskRecord, draws: Sequence[DrawResult], mask: BoolArray) -> dict[str, FloatArray]:
     """Every metric that the task's kind has, ``[d]`` each; the draws have queries of one length."""
-    labels = np.stack([task.labels[d.query] for d in draws])
+    labels = np.stack([numbered(task.labels[d.query], d.classes) for d in draws])
     predicted = np.stack([d.predicted for d in draws])
     supports = [task.labels[d.support].astype(np.float64) for d in draws]
     if task.kind is TaskKind.REGRESSION:

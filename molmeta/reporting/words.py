@@ -49,6 +49,7 @@ METRICS = {
     "ef1": Metric("EF 1 %", "share of actives in the top 1 % over their share in all"),
     "bedroc": Metric("BEDROC", "early enrichment, α = 20: four fifths of the weight lie in the top 8 %"),
     "rmse": Metric("RMSE", "root mean squared error, in the values' unit", -1),
+    "mse": Metric("MSE", "mean squared error", -1),
     "spearman": Metric("Spearman's ρ", "rank correlation"),
     "coverage_90": Metric("90 % coverage", "share of values inside the predicted central 90 %; 0.90 is right", 0),
 }

@@ -3,12 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.stats import sem
 from sklearn.metrics import average_precision_score
 from torch import nn
 
 from molmeta.core.episode import Episode, collate
 from molmeta.core.learner import Learner
-from molmeta.core.sampling import Draw
+from molmeta.core.sampling import Draw, ways_and_shots
 from molmeta.core.task import Inputs, IntArray, Split, Task, TaskKind
 from molmeta.errors import InputError, SupportError
 from molmeta.evaluation import fewshot
@@ -151,7 +152,7 @@ def test_each_kind_has_its_metrics() -> None:
         names[kind] = set(found.values)
     assert {"accuracy", "nll", "delta_auprc", "roc_auc", "brier", "ece", "ef1"} < names[TaskKind.BINARY]
     assert names[TaskKind.MULTICLASS] == {"accuracy", "nll", "queries", "seconds"}
-    assert names[TaskKind.REGRESSION] == {"r2", "rmse", "spearman", "coverage_90", "queries", "seconds"}
+    assert names[TaskKind.REGRESSION] == {"r2", "rmse", "mse", "spearman", "coverage_90", "queries", "seconds"}
 
 
 class Written(Source):
@@ -200,3 +201,23 @@ def test_a_function_that_returns_something_else_is_refused_by_task() -> None:
     task = source.tasks(Split.VALID)[0]
     with pytest.raises(InputError, match=rf"{task.name}.*one score a molecule"):
         evaluate(lambda _, query: np.zeros((len(query), 2)), source, [task], sizes=(8,))
+
+
+def test_n_way_episodes_of_one_large_task_are_numbered_by_their_own_classes() -> None:
+    model, _ = learner(ProtoNet)
+    source = Source()
+    (task,) = source.tasks(Split.VALID, TaskKind.MULTICLASS)[:1]
+
+    def draw(task: Task, shots: int, seed: int) -> tuple[IntArray, IntArray, IntArray]:
+        return ways_and_shots(task.labels, 2, shots, 3, np.random.default_rng(seed))
+
+    found = evaluate(model, source, [task], sizes=(1, 2), seeds=range(20), draw=draw)
+    for score in found:
+        drawn = Episode(task, *draw(task, score.support_size, score.seed))
+        ((examples, asked),) = collate(source, [drawn]).episodes()
+        with torch.no_grad():
+            right = model.eval().adapt(examples).predict(asked.inputs).probabilities
+        assert right is not None
+        assert score.values["accuracy"] == (right.argmax(1) == asked.labels).double().mean()
+    accuracies = [s.values["accuracy"] for s in found if s.support_size == 2]
+    assert summarise(found, "accuracy", 2).error == pytest.approx(sem(accuracies))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -136,3 +137,15 @@ def test_a_damaged_task_is_named_with_the_way_out(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(InputError, match="Delete it"):
         Parts(tmp_path).read(result.task.name)
+
+
+def test_the_classes_of_an_n_way_episode_come_back(tmp_path: Path) -> None:
+    record, result = evaluated(TaskKind.MULTICLASS)
+    result.draws[0] = replace(result.draws[0], classes=np.array([2, 0, 1]))
+    Parts(tmp_path).write(result)
+    found = Parts(tmp_path).read(result.task.name)[0]
+    assert found[0].classes is not None
+    assert found[0].classes.tolist() == [2, 0, 1]
+    assert found[1].classes is None
+    first, again = score_draws(record, result.draws)[0], score_draws(record, found)[0]
+    assert first == again

@@ -37,8 +37,9 @@ def test_support_sizes_are_kept_apart() -> None:
     assert summarise(made, "auc", 64).undefined == 1
 
 
-def test_one_task_has_no_error_and_no_task_no_mean() -> None:
+def test_one_task_has_the_error_of_its_draws_and_no_task_no_mean() -> None:
     assert np.isnan(summarise(scores({"a": [0.5]}), "auc", 16).error)
+    assert summarise(scores({"a": [0.5, 0.7, NAN, 0.6]}), "auc", 16).error == pytest.approx(sem([0.5, 0.7, 0.6]))
     found = summarise([], "auc", 16)
     assert np.isnan(found.mean)
     assert found.tasks == 0
