@@ -35,6 +35,7 @@ class ValidationConfig:
             raise ConfigError(f"[validation].seeds is at least 1, not {self.seeds}")
 
 
+_CHOSEN_BY = {TaskKind.BINARY: "delta_auprc", TaskKind.MULTICLASS: "accuracy", TaskKind.REGRESSION: "r2"}
 _DEFAULTS = {"method": "protonet", "backbone": "fingerprint", "source": "fsmol"}
 _CHOSEN = {"method": METHODS, "backbone": BACKBONES, "source": SOURCES}
 _OWN: dict[str, type[Any]] = {"episodes": EpisodeConfig, "training": TrainingConfig, "validation": ValidationConfig}
@@ -150,17 +151,18 @@ def make_trainer(recipe: Recipe, source: TaskSource, folder: Path, device: str =
 
 
 def make_validate(recipe: Recipe, source: TaskSource) -> Validate:
-    """Score on ``valid`` and on held-out train tasks: ``score`` is the mean of both folds' means over sizes.
+    """Score on ``valid`` and on held-out train tasks: ``score`` is the mean of the folds' means over sizes.
 
-    A support size that no task of a fold is large enough for is left out.
+    The kind is regression where nothing else is trained, else binary, or multiclass where the source has no binary
+    task; its metric is the one to choose by. A support size that no task of a fold is large enough for is left out.
 
     Raises:
         DataError: nothing is left to score on.
     """
     config = recipe.validation
     draw: DrawRule = getattr(source, "draw", default_draw)
-    kind = TaskKind.BINARY if recipe.training.regression < 1 else TaskKind.REGRESSION
-    metric = "delta_auprc" if kind is TaskKind.BINARY else "r2"
+    kind = _validation_kind(recipe, source)
+    metric = _CHOSEN_BY[kind]
     folds: dict[str, list[Task]] = {
         "valid": list(source.tasks(Split.VALID, kind)),
         "heldout": _spread(source.tasks(Split.HELDOUT, kind), config.heldout_tasks),
@@ -185,6 +187,12 @@ def make_validate(recipe: Recipe, source: TaskSource) -> Validate:
         return {"score": sum(result.values()) / len(result), **result}
 
     return validate
+
+
+def _validation_kind(recipe: Recipe, source: TaskSource) -> TaskKind:
+    kinds = (TaskKind.BINARY, TaskKind.MULTICLASS) if recipe.training.regression < 1 else ()
+    folds = (Split.VALID, Split.HELDOUT)
+    return next((kind for kind in kinds if any(source.tasks(fold, kind) for fold in folds)), TaskKind.REGRESSION)
 
 
 def _allows(draw: DrawRule, task: Task, size: int) -> bool:

@@ -160,6 +160,21 @@ def test_a_support_size_that_no_validation_task_is_large_enough_for_is_left_out_
     assert last["score"] == pytest.approx((last["valid_delta_auprc_6"] + last["heldout_delta_auprc_6"]) / 2)
 
 
+@pytest.mark.parametrize(("kind", "metric"), [(TaskKind.MULTICLASS, "accuracy"), (TaskKind.REGRESSION, "r2")])
+def test_a_source_of_one_kind_is_chosen_on_by_that_kind_s_metric(tmp_path: Path, kind: TaskKind, metric: str) -> None:
+    class OfOneKind(Source):
+        def tasks(self, split: Split, asked: TaskKind = TaskKind.BINARY) -> list[Task]:
+            return super().tasks(split, kind) if asked is kind else []
+
+    tables = {**TOY, "method": {"name": "gp"}, "validation": {"support_sizes": [6], "seeds": 1}}
+    if kind is TaskKind.REGRESSION:
+        tables["training"] = {**tables["training"], "regression": 1.0}
+    made = make_trainer(Recipe.of(tables), OfOneKind(), tmp_path)
+    made.run()
+    last = made.history[-1]
+    assert last["score"] == pytest.approx((last[f"valid_{metric}_6"] + last[f"heldout_{metric}_6"]) / 2)
+
+
 def test_a_source_without_a_task_to_choose_on_is_refused_before_training(tmp_path: Path) -> None:
     class TrainOnly(Source):
         def tasks(self, split: Split, kind: TaskKind = TaskKind.BINARY) -> list[Task]:
