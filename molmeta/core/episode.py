@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,12 +56,14 @@ class LabelledSet:
         labels: ``[n]`` class indices (int64), or values for regression.
         kind: what the labels are.
         num_classes: k; 0 for regression.
+        task_inputs: inputs that describe the classes, one row a class; None where nothing does.
     """
 
     inputs: Inputs
     labels: torch.Tensor
     kind: TaskKind = TaskKind.BINARY
     num_classes: int = 2
+    task_inputs: Inputs | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -79,7 +82,8 @@ class EpisodeBatch:
         kind: what the labels are.
         target_loc: ``[t]`` mean of the support's values (0 for classification).
         target_scale: ``[t]`` their deviation; 1 where it is 0, and for classification.
-        task_inputs: inputs that describe each task, or None.
+        task_inputs: inputs that describe the classes, or None: a row a class of each episode, in the episode's own
+            order, episodes one after another.
     """
 
     inputs: Inputs
@@ -112,11 +116,17 @@ class EpisodeBatch:
         return (self.labels - self.target_loc[self.episode]) / self.target_scale[self.episode]
 
     def episodes(self) -> Iterator[tuple[LabelledSet, LabelledSet]]:
-        """Each episode as ``(support, query)``, for methods that work task by task."""
+        """Each episode as ``(support, query)``, for methods that work task by task; descriptions go to the support."""
+        described = 0
         for i, num_classes in enumerate(self.num_classes.tolist()):
             rows = torch.nonzero(self.episode == i).flatten()
             mask = self.is_support[rows]
-            yield (self._subset(rows[mask], num_classes), self._subset(rows[~mask], num_classes))
+            support, query = self._subset(rows[mask], num_classes), self._subset(rows[~mask], num_classes)
+            if self.task_inputs is not None:
+                classes = torch.arange(described, described + num_classes, device=rows.device)
+                support = replace(support, task_inputs=self.task_inputs[classes])
+                described += num_classes
+            yield support, query
 
     def _subset(self, rows: torch.Tensor, num_classes: int) -> LabelledSet:
         return LabelledSet(self.inputs[rows], self.labels[rows], self.kind, num_classes)
@@ -160,12 +170,37 @@ def _rectangle(batch: EpisodeBatch, wanted: torch.Tensor) -> tuple[torch.Tensor,
 
 
 def collate(source: TaskSource, episodes: Sequence[Episode]) -> EpisodeBatch:
-    """Gather the inputs and labels of ``episodes`` (all of one kind) into one flat batch."""
+    """Gather the inputs, labels and descriptions of ``episodes`` (all of one kind) into one flat batch."""
     rows = np.concatenate([e.task.rows[p] for e in episodes for p in (e.support, e.query)])
-    return collate_labels(episodes, source.gather(rows))
+    return collate_labels(episodes, source.gather(rows), descriptions(source, episodes))
 
 
-def collate_labels(episodes: Sequence[Episode], inputs: Inputs) -> EpisodeBatch:
+def descriptions(source: TaskSource, episodes: Sequence[Episode]) -> Inputs | None:
+    """What describes the classes of ``episodes``, a row a class as in ``EpisodeBatch.task_inputs``; None: nothing does.
+
+    A source whose classes have descriptions (names, attributes) has ``describe(task, classes) -> Inputs``: a row for
+    each of ``classes [k]``, the task's own numbers. To describe several tasks in one batch, inputs other than tensors
+    have a class method ``concatenate(parts)``.
+    """
+    describe = getattr(source, "describe", None)
+    if describe is None or not episodes[0].task.kind.is_classification:
+        return None
+    classes = [np.arange(e.num_classes) if e.classes is None else e.classes for e in episodes]
+    first = episodes[0].task
+    if all(e.task is first for e in episodes):
+        described: Inputs = describe(first, np.concatenate(classes))
+        return described
+    return _concatenated([describe(e.task, c) for e, c in zip(episodes, classes, strict=True)])
+
+
+def _concatenated(parts: Sequence[Any]) -> Inputs:
+    if isinstance(parts[0], torch.Tensor):
+        return torch.cat(list(parts))
+    joined: Inputs = type(parts[0]).concatenate(parts)
+    return joined
+
+
+def collate_labels(episodes: Sequence[Episode], inputs: Inputs, task_inputs: Inputs | None = None) -> EpisodeBatch:
     """As :func:`collate`, over inputs that already stand in the episodes' order (support, query, support, ...)."""
     kinds = {e.task.kind for e in episodes}
     if len(kinds) != 1:
@@ -193,4 +228,5 @@ def collate_labels(episodes: Sequence[Episode], inputs: Inputs) -> EpisodeBatch:
         kind=kind,
         target_loc=torch.from_numpy(loc.astype(np.float32)),
         target_scale=torch.from_numpy(scale.astype(np.float32)),
+        task_inputs=task_inputs,
     )

@@ -76,6 +76,7 @@ class Laws:
         any_way: one learner serves any number of classes.
         transductive: a query's prediction depends on the other queries.
         encodes: embeddings are task-free, so that a molecule is encoded once for all tasks.
+        described: it reads descriptions of the classes (``task_inputs``), and a class may lack examples.
     """
 
     kinds: frozenset[TaskKind]
@@ -84,6 +85,7 @@ class Laws:
     any_way: bool = True
     transductive: bool = False
     encodes: bool = True
+    described: bool = False
 
 
 class Learner(nn.Module, ABC):
@@ -134,14 +136,31 @@ def check_support(support: LabelledSet, laws: Laws) -> None:
     """Refuse a support set that no method can learn from.
 
     Raises:
-        SupportError: the kind is not served, or a class has no example.
+        SupportError: the kind is not served, a class has no example, or what is needed of descriptions is missing.
     """
     if support.kind not in laws.kinds:
         served = ", ".join(sorted(laws.kinds))
         raise SupportError(f"this method serves {served} tasks, not {support.kind}")
-    if support.kind.is_classification:
+    if laws.described:
+        require_descriptions(support.task_inputs, support.num_classes)
+    elif support.kind.is_classification:
         counts = torch.bincount(support.labels, minlength=support.num_classes).tolist()
         if min(counts) == 0:
             raise SupportError(f"every class needs an example in the support set; counts by class index: {counts}")
     elif len(support) == 0:
         raise SupportError("the support set is empty")
+
+
+def require_descriptions(task_inputs: Inputs | None, classes: int) -> Inputs:
+    """``task_inputs``, which describe ``classes`` classes, a row each.
+
+    Raises:
+        SupportError: they are missing, or of another number.
+    """
+    if task_inputs is None or len(task_inputs) != classes:
+        given = "none" if task_inputs is None else len(task_inputs)
+        raise SupportError(
+            f"this method reads a description of each class, task_inputs: {classes} rows are needed, {given} given; "
+            "a task source gives them by describe(task, classes)"
+        )
+    return task_inputs

@@ -31,6 +31,7 @@ class PaddedEpisodes:
         query: ``[t, m, d]`` embeddings.
         num_classes: ``[t]``; 0 for regression.
         kind: what the labels are.
+        described: ``[t, k, d]`` embeddings of the classes' descriptions, for methods that read them.
     """
 
     support: torch.Tensor
@@ -39,6 +40,7 @@ class PaddedEpisodes:
     query: torch.Tensor
     num_classes: torch.Tensor
     kind: TaskKind
+    described: torch.Tensor | None = None
 
     def class_counts(self) -> torch.Tensor:
         """``[t, k]`` support rows of each class."""
@@ -78,17 +80,20 @@ class EmbeddingLearner(Learner):
         encoded = self.encode(batch.inputs).values
         # Mixed precision is for the backbone: heads need the digits (a Cholesky factor has no half-precision form).
         with torch.autocast(encoded.device.type, enabled=False):
-            return self._query_loss(batch, encoded.float() if encoded.dtype is torch.bfloat16 else encoded)
+            episodes, layout = self.pad(batch, encoded.float() if encoded.dtype is torch.bfloat16 else encoded)
+            return self.query_loss(episodes, batch, layout)
 
-    def _query_loss(self, batch: EpisodeBatch, encoded: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
-        episodes, layout = _pad(batch, encoded)
+    def query_loss(
+        self, episodes: PaddedEpisodes, batch: EpisodeBatch, layout: Layout
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        """The loss of ``batch``'s queries, as padded ``episodes`` in its ``layout``, and numbers to log."""
         output = self.head(episodes)
         mask = layout.query_mask
         if batch.kind.is_classification:
             logits = _masked_logits(output, batch.num_classes)
             # Padding gets class 0, which every episode has: an absent class's loss is infinite, even when masked.
             labels = batch.labels[layout.query] * mask
-            loss = F.cross_entropy(logits.transpose(1, 2), labels, reduction="none")
+            loss = self.class_loss(logits, labels)
             correct = (logits.argmax(-1) == labels) & mask
             logs = {"accuracy": float(correct.sum() / mask.sum())}
         else:
@@ -100,12 +105,20 @@ class EmbeddingLearner(Learner):
         per_episode = (loss * mask).sum(1) / mask.sum(1)
         return per_episode.mean(), logs
 
+    def class_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """``[t, m]`` loss of each query: the cross-entropy. Logits ``[t, m, k]`` of absent classes are -inf."""
+        return F.cross_entropy(logits.transpose(1, 2), labels, reduction="none")
+
+    def pad(self, batch: EpisodeBatch, encoded: torch.Tensor) -> tuple[PaddedEpisodes, Layout]:
+        """The episodes of a batch, whose rows are encoded ``[n, d]``, as rectangles."""
+        return _pad(batch, encoded)
+
     def adapt(self, support: LabelledSet) -> EmbeddingPredictor:
         check_support(support, self.laws)
         encoded = self.encode(support.inputs).values
         # The predictor has a head of its own; the backbone alone is shared.
         frozen = copy.deepcopy(self, {id(self.backbone): self.backbone})
-        return EmbeddingPredictor(frozen, encoded, support.labels, support.kind, support.num_classes)
+        return EmbeddingPredictor(frozen, encoded, support)
 
     def conditioned(self, episodes: PaddedEpisodes) -> Head:
         """The head once it has seen its support: override it where that is the costly part."""
@@ -115,7 +128,7 @@ class EmbeddingLearner(Learner):
         return self.head(replace(episodes, query=query))
 
     def predict_episodes(self, batch: EpisodeBatch) -> list[Prediction]:
-        episodes, layout = _pad(batch, self.encode(batch.inputs).values)
+        episodes, layout = self.pad(batch, self.encode(batch.inputs).values)
         return _predictions(self.head(episodes), batch, layout.query_mask.sum(1).tolist())
 
 
@@ -126,9 +139,8 @@ class EmbeddingPredictor:
     backbone. That sharing is what lets many assays score one library while each molecule is encoded once.
     """
 
-    def __init__(
-        self, learner: EmbeddingLearner, encoded: torch.Tensor, labels: torch.Tensor, kind: TaskKind, num_classes: int
-    ) -> None:
+    def __init__(self, learner: EmbeddingLearner, encoded: torch.Tensor, support: LabelledSet) -> None:
+        labels, kind = support.labels, support.kind
         values = labels.double() if not kind.is_classification else torch.zeros(1, device=labels.device)
         spread = values.std(correction=0) * (values.max() > values.min())
         self._learner = learner
@@ -137,12 +149,13 @@ class EmbeddingPredictor:
             labels=labels,
             episode=torch.zeros_like(labels, dtype=torch.int64),
             is_support=torch.ones_like(labels, dtype=torch.bool),
-            num_classes=torch.tensor([num_classes], device=labels.device),
+            num_classes=torch.tensor([support.num_classes], device=labels.device),
             kind=kind,
             target_loc=values.mean().float().reshape(1),
             target_scale=torch.where(spread > 0, spread, 1.0).float().reshape(1),
+            task_inputs=support.task_inputs,
         )
-        self._head = learner.conditioned(_pad(self._batch, encoded)[0])
+        self._head = learner.conditioned(learner.pad(self._batch, encoded)[0])
 
     def predict(self, inputs: Inputs) -> Prediction:
         """Predict ``m`` rows of raw inputs or their Encoding."""
