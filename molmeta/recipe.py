@@ -107,7 +107,9 @@ def _settings(name: str, table: Any) -> Any:
     if name in _OWN:
         return from_mapping(_OWN[name], table, where)
     chosen = {"name": _DEFAULTS[name], **table}
-    named(_CHOSEN[name], chosen, where)
+    _, config = named(_CHOSEN[name], chosen, where)
+    if getattr(config, "task_backbone", None):
+        named(BACKBONES, config.task_backbone, f"[{name}.task_backbone]")
     return chosen
 
 
@@ -122,10 +124,14 @@ def named(registry: Any, table: Mapping[str, Any], where: str) -> tuple[Any, Any
 
 
 def make_learner(method: Mapping[str, Any], backbone: Mapping[str, Any]) -> Learner:
-    """A learner with fresh weights."""
+    """A learner with fresh weights; a method with a ``task_backbone`` in its settings is given that backbone, too."""
     backbone_class, backbone_config = named(BACKBONES, backbone, "[backbone]")
     method_class, method_config = named(METHODS, method, "[method]")
-    learner: Learner = method_class(backbone_class(backbone_config), method_config)
+    made: dict[str, Any] = {}
+    if getattr(method_config, "task_backbone", None):
+        task_class, task_config = named(BACKBONES, method_config.task_backbone, "[method.task_backbone]")
+        made["task_backbone"] = task_class(task_config)
+    learner: Learner = method_class(backbone_class(backbone_config), method_config, **made)
     return learner
 
 

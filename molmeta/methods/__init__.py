@@ -5,16 +5,21 @@ from molmeta.core.registry import Registry
 METHODS = Registry(
     "method",
     {
+        "centroid": "molmeta.methods.centroid:Centroid",
         "gp": "molmeta.methods.gp:GaussianProcess",
         "gradient_boosting": "molmeta.methods.scikit:GradientBoosting",
         "knn": "molmeta.methods.neighbours:KNN",
         "logistic": "molmeta.methods.scikit:Logistic",
         "maml": "molmeta.methods.maml:MAML",
+        "matching": "molmeta.methods.matching:MatchingNetwork",
         "protonet": "molmeta.methods.protonet:ProtoNet",
+        "r2d2": "molmeta.methods.r2d2:R2D2",
         "random_forest": "molmeta.methods.scikit:RandomForest",
+        "relation": "molmeta.methods.relation:RelationNetwork",
         "similarity": "molmeta.methods.neighbours:SimilaritySearch",
         "sklearn": "molmeta.methods.scikit:Sklearn",
         "tabpfn": "molmeta.methods.scikit:TabPFN",
         "tanimoto_gp": "molmeta.methods.tanimoto_gp:TanimotoGP",
+        "zero_shot": "molmeta.methods.zero_shot:ZeroShot",
     },
 )

@@ -116,8 +116,8 @@ class EmbeddingLearner(Learner):
     def adapt(self, support: LabelledSet) -> EmbeddingPredictor:
         check_support(support, self.laws)
         encoded = self.encode(support.inputs).values
-        # The predictor has a head of its own; the backbone alone is shared.
-        frozen = copy.deepcopy(self, {id(self.backbone): self.backbone})
+        # The predictor has a head of its own; backbones alone are shared.
+        frozen = copy.deepcopy(self, {id(part): part for part in self.modules() if isinstance(part, Backbone)})
         return EmbeddingPredictor(frozen, encoded, support)
 
     def conditioned(self, episodes: PaddedEpisodes) -> Head:
