@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -84,6 +85,8 @@ class EpisodeBatch:
         target_scale: ``[t]`` their deviation; 1 where it is 0, and for classification.
         task_inputs: inputs that describe the classes, or None: a row a class of each episode, in the episode's own
             order, episodes one after another.
+        class_ids: which class of which task each is: equal numbers are the same class, whatever an episode calls it.
+            ``[sum of num_classes]``, as ``task_inputs``; ``[t]`` for regression, a task each. None: not known.
     """
 
     inputs: Inputs
@@ -95,6 +98,7 @@ class EpisodeBatch:
     target_loc: torch.Tensor
     target_scale: torch.Tensor
     task_inputs: Inputs | None = None
+    class_ids: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.num_classes)
@@ -105,7 +109,8 @@ class EpisodeBatch:
             for name in ("inputs", "labels", "episode", "is_support", "num_classes", "target_loc", "target_scale")
         }
         task_inputs = None if self.task_inputs is None else self.task_inputs.to(device)
-        return replace(self, **moved, task_inputs=task_inputs)
+        class_ids = None if self.class_ids is None else self.class_ids.to(device)
+        return replace(self, **moved, task_inputs=task_inputs, class_ids=class_ids)
 
     def with_inputs(self, inputs: Inputs) -> EpisodeBatch:
         """The same episodes over other inputs for the same rows, such as their encodings."""
@@ -229,4 +234,12 @@ def collate_labels(episodes: Sequence[Episode], inputs: Inputs, task_inputs: Inp
         target_loc=torch.from_numpy(loc.astype(np.float32)),
         target_scale=torch.from_numpy(scale.astype(np.float32)),
         task_inputs=task_inputs,
+        class_ids=torch.from_numpy(np.concatenate([_class_ids(e) for e in episodes])),
     )
+
+
+def _class_ids(episode: Episode) -> IntArray:
+    """A task's name as 47 bits, then the task's own number of each class as 16."""
+    name = hashlib.blake2b(episode.task.name.encode(), digest_size=6).digest()
+    classes = np.arange(max(1, episode.num_classes)) if episode.classes is None else episode.classes
+    return ((int.from_bytes(name, "big") >> 1) << 16) + classes.astype(np.int64)

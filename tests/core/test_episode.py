@@ -130,3 +130,18 @@ def test_moving_a_batch_moves_every_tensor_and_keeps_the_rest() -> None:
     moved = batch.to("meta")
     assert {t.device.type for t in (moved.inputs, moved.labels, moved.episode, moved.task_inputs)} == {"meta"}  # type: ignore[union-attr]
     assert moved.kind is BINARY
+
+
+def test_class_ids_name_the_same_class_the_same_in_every_episode() -> None:
+    labels = np.arange(12) % 4
+    first, second = (Task(name, np.arange(12), labels, TaskKind.MULTICLASS, 4) for name in ("first", "second"))
+    draws = [(first, [2, 0]), (first, [0, 1, 2]), (second, [2, 0])]
+    made = []
+    for task, classes in draws:
+        rows = np.flatnonzero(np.isin(labels, classes))
+        made.append(Episode(task, rows[:-1], rows[-1:], np.array(classes)))
+    ids = collate_labels(made, torch.zeros(sum(len(e.support) + 1 for e in made), 1)).class_ids
+    assert ids is not None
+    names = [(task.name, c) for task, classes in draws for c in classes]
+    assert [[a == b for b in names] for a in names] == (ids[:, None] == ids).tolist()
+    assert (ids >= 0).all()
