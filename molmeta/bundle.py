@@ -237,6 +237,11 @@ def _mixture(each: Sequence[Prediction]) -> Prediction:
     return Prediction(mean=mean, deviation=(within + (means - mean).square().mean(0)).sqrt())
 
 
+def shipped() -> list[str]:
+    """The names of the package's own bundles."""
+    return sorted(path.stem for path in _MODELS.glob(f"*{SUFFIX}"))
+
+
 def find(name_or_path: str | Path) -> Path:
     """The file of a bundle.
 
@@ -244,13 +249,12 @@ def find(name_or_path: str | Path) -> Path:
         ModelFileError: neither a bundle of the package nor a file has that name.
     """
     path = Path(name_or_path)
-    shipped = _MODELS / f"{name_or_path}{SUFFIX}"
-    if path.name == str(name_or_path) and shipped.is_file():
-        return shipped
+    if str(name_or_path) in shipped():
+        return _MODELS / f"{name_or_path}{SUFFIX}"
     if path.is_dir():
         raise ModelFileError(f"{path} is a folder; a model is one {SUFFIX} file")
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in _MODELS.glob(f"*{SUFFIX}"))) or "none"
+        known = ", ".join(shipped()) or "none"
         raise ModelFileError(
             f'there is no model "{name_or_path}". Give the path of a {SUFFIX} file, or one of: {known}'
         )

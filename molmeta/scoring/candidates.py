@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import sys
@@ -13,12 +14,12 @@ from typing import Any
 
 import torch
 
-from molmeta.bundle import Bundle, mix
+from molmeta.bundle import Bundle, mix, shipped
 from molmeta.core.episode import EpisodeBatch
 from molmeta.core.learner import Encoding, Laws, Learner, Prediction
 from molmeta.core.task import Inputs, TaskKind
 from molmeta.devices import choose_device
-from molmeta.errors import ConfigError
+from molmeta.errors import ConfigError, ModelFileError
 from molmeta.evaluation.fewshot import Model, ScoreFunction
 from molmeta.export import member_of_run
 from molmeta.recipe import make_learner
@@ -118,7 +119,15 @@ def load_candidate(model: str | Bundle | Learner | ScoreFunction, device: str = 
         return _of_bundle(folder.name, Bundle([member_of_run(folder)], read).to(choose_device(device)))
     if ":" in model and not folder.exists():
         return _imported(model)
-    return _of_bundle(Path(model).stem, Bundle.load(model).to(choose_device(device)))
+    if model not in shipped() and not folder.exists():
+        known = [*shipped(), *BASELINES]
+        close = difflib.get_close_matches(model, known, n=1)
+        hint = f' Did you mean "{close[0]}"?' if close else ""
+        raise ModelFileError(
+            f'there is no model "{model}".{hint} Known: {", ".join(known)}; or give a .safetensors file, a run folder, '
+            "or module:name of an estimator or function"
+        )
+    return _of_bundle(folder.stem, Bundle.load(model).to(choose_device(device)))
 
 
 def _of_bundle(name: str, bundle: Bundle) -> Candidate:

@@ -79,8 +79,10 @@ def evaluate(
     if not candidate.serves(TaskKind(asked.kind)):
         raise ConfigError(f"{method} does not serve {asked.kind} tasks")
     with _folder(out) as folder:
-        _claim(folder, method, asked, candidate, command, force)
+        header = _header(method, asked, candidate, command)
+        _check_free(folder, header, force)
         source, tasks, draw = asked.open()
+        _claim(folder, header, force)
         todo = [task for task in tasks if task.name not in Parts(folder)]
         if progress is not None:
             progress(len(tasks) - len(todo), len(tasks))
@@ -111,13 +113,8 @@ def _folder(out: Path | str | None) -> Iterator[Path]:
         yield Path(passing)
 
 
-def _claim(folder: Path, method: str, asked: Question, candidate: Candidate, command: str, force: bool) -> None:
-    """Make the folder this evaluation's, or find that it is: its finished tasks are then kept.
-
-    Raises:
-        InputError: it holds something else.
-    """
-    header = {
+def _header(method: str, asked: Question, candidate: Candidate, command: str) -> dict[str, Any]:
+    return {
         "format": FORMAT,
         "method": method,
         "protocol": asked.as_json(),
@@ -125,24 +122,39 @@ def _claim(folder: Path, method: str, asked: Question, candidate: Candidate, com
         "command": command,
         "environment": _environment(),
     }
+
+
+def _check_free(folder: Path, header: Mapping[str, Any], force: bool) -> None:
+    """Refuse, before any work, a folder that is not this evaluation's.
+
+    Raises:
+        InputError: it holds something else, or cannot be made.
+    """
+    path = folder / "result.json"
+    if path.is_file() and not force:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        differs = [key for key in ("method", "protocol", "model", "environment") if found.get(key) != header[key]]
+        if differs:
+            raise InputError(
+                f"{folder} holds another evaluation ({' and '.join(differs)} differ). Name another folder with --out, "
+                "or give --force to overwrite it"
+            )
+    if folder.is_file() or (not path.is_file() and folder.is_dir() and any(folder.iterdir())):
+        raise InputError(f"{folder} exists and is not a result of molmeta evaluate; name another folder with --out")
+    if not folder.parent.is_dir():
+        raise InputError(f"there is no folder {folder.parent}; make it first")
+
+
+def _claim(folder: Path, header: Mapping[str, Any], force: bool) -> None:
+    """Make the folder this evaluation's; the finished tasks of the same one are kept."""
     path = folder / "result.json"
     if force and path.is_file():
         shutil.rmtree(folder / "draws", ignore_errors=True)
         for old in (path, folder / "tasks.parquet", *(folder / f"scores{suffix}" for suffix in TABLES)):
             old.unlink(missing_ok=True)
-    if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
-        differs = [key for key in ("method", "protocol", "model", "environment") if found.get(key) != header[key]]
-        if differs:
-            raise InputError(
-                f"{folder} holds another evaluation (its {' and '.join(differs)} differ). Name another folder with "
-                "--out, or give --force to overwrite it"
-            )
-        return
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise InputError(f"{folder} exists and is not a result of molmeta evaluate; name another folder with --out")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(header, indent=1).encode())
+    if not path.is_file():
+        folder.mkdir(exist_ok=True)
+        write_whole(path, json.dumps(header, indent=1).encode())
 
 
 def _environment() -> dict[str, str]:

@@ -12,7 +12,7 @@ from molmeta.bundle import Bundle
 from molmeta.cli import main
 from molmeta.core.task import Split
 from molmeta.domains.molecules.fsmol import FSMol, FSMolConfig
-from molmeta.errors import ConfigError, InputError
+from molmeta.errors import ConfigError, DataError, InputError, ModelFileError
 from molmeta.evaluation.fewshot import Support
 from molmeta.evaluation.results import Result
 from molmeta.evaluation.scores import Score
@@ -93,6 +93,18 @@ def test_another_evaluation_s_folder_is_not_touched_unless_forced(asked: Questio
     with pytest.raises(InputError, match="not a result"):
         evaluate("tanimoto-gp", asked, out=tmp_path / "mine", force=True)
     assert (tmp_path / "mine" / "thesis.tex").read_text() == "dear"
+    with pytest.raises(InputError, match="there is no folder"):
+        evaluate("tanimoto-gp", asked, out=tmp_path / "no" / "r")
+
+
+def test_a_refused_evaluation_leaves_nothing_behind(tmp_path: Path, asked: Question) -> None:
+    with pytest.raises(ModelFileError, match='Did you mean "default"'):
+        evaluate("defualt", asked, out=tmp_path / "r")
+    with pytest.raises(DataError):
+        evaluate("knn", question_with(asked, split="test"), out=tmp_path / "r")
+    with pytest.raises(ConfigError, match="does not serve"):
+        evaluate("sklearn.linear_model:Ridge", asked, out=tmp_path / "r")
+    assert not list(tmp_path.iterdir())
 
 
 def question_with(asked: Question, **changes: object) -> Question:
