@@ -51,8 +51,23 @@ CASES = {
     f"{m} on {b}": (LEARNED[m], NETWORKS[b]) for m in LEARNED for b in NETWORKS if m not in VARIANTS or b == "plain"
 }
 CASES["gp on joint, two views"] = (LEARNED["gp"], {**NETWORKS["joint"], "keep_counts": True})
+METRIC: dict[str, Tables] = {
+    "matching": {"name": "matching"},
+    "r2d2": {"name": "r2d2"},
+    "relation": {"name": "relation"},
+    "zero_shot": {"name": "zero_shot"},
+    "zero_shot, encoder of its own": {"name": "zero_shot", "task_backbone": {"name": "tests.toy:Net", "width": 4}},
+}
+_PLAIN = NETWORKS["plain"]
+CASES.update({f"{m} on fingerprint": (METRIC[m], NETWORKS["fingerprint"]) for m in list(METRIC)[:4]})
+CASES.update({f"{m} on plain": (METRIC[m], _PLAIN) for m in METRIC})
+CASES["matching, full context on plain"] = ({"name": "matching", "full_context": True, "steps": 2}, _PLAIN)
+CASES["logistic r2d2 on plain"] = ({"name": "r2d2", "solver": "logistic"}, _PLAIN)
+CASES["relation, cross-entropy on plain"] = ({"name": "relation", "loss": "cross_entropy", "pool": "sum"}, _PLAIN)
+CASES["relation of maps on plain"] = ({"name": "relation", "map": [2, 4, 4]}, {**_PLAIN, "width": 32})
+CASES["centroid on plain"] = ({"name": "centroid", "centre": True}, _PLAIN)
 BASELINES: tuple[Tables, ...] = (
-    *({"name": name} for name in ("knn", "logistic", "similarity", "tabpfn", "tanimoto_gp")),
+    *({"name": name} for name in ("centroid", "knn", "logistic", "similarity", "tabpfn", "tanimoto_gp")),
     {"name": "gradient_boosting", "trees": 10},
     {"name": "random_forest", "trees": 20},
     {
@@ -98,7 +113,8 @@ class Case:
             labels = np.arange(n + m) % k if kind.is_classification else rng.normal(6, 2, n + m)
             made.append(Episode(Task(str(i), rows, labels, kind, k), np.arange(n), np.arange(n, n + m)))
         rows = np.concatenate([e.task.rows for e in made])
-        return collate_labels(made, self.inputs[torch.from_numpy(rows)])
+        described = self.inputs[torch.arange(k * len(sizes))] if self.laws.described else None
+        return collate_labels(made, self.inputs[torch.from_numpy(rows)], described)
 
     def one(
         self, kind: TaskKind, n: int = 9, m: int = 7, classes: int | None = None
@@ -169,7 +185,10 @@ def test_renumbering_the_classes_renumbers_the_prediction_where_it_is_said_to(ca
     for kind in case.laws.kinds - {REGRESSION}:
         support, query = case.one(kind)
         renumber = torch.arange(case.classes(kind)).roll(1)  # class c becomes renumber[c]
-        renumbered = case.predict(replace(support, labels=renumber[support.labels]), query.inputs)
+        other = replace(support, labels=renumber[support.labels])
+        if support.task_inputs is not None:
+            other = replace(other, task_inputs=support.task_inputs[renumber.argsort()])
+        renumbered = case.predict(other, query.inputs)
         holds.append(close(renumbered[:, renumber], case.predict(support, query.inputs)))
     assert all(holds) == case.laws.class_equivariant
 
@@ -247,7 +266,7 @@ def test_saved_weights_predict_the_same_in_a_new_learner(case: Case) -> None:
 
 
 def test_the_same_seed_gives_the_same_meta_gradient_and_all_of_it_is_finite(case: Case) -> None:
-    if not list(case.learner.parameters()):
+    if not any(p.requires_grad for p in case.learner.parameters()):
         pytest.skip("nothing is meta-trained")
     for kind in case.laws.kinds:
         batch = case.batch(kind, [(6, 5), (4, 3)] if kind is not MULTICLASS else [(6, 5), (3, 3)])
@@ -262,7 +281,33 @@ def test_the_same_seed_gives_the_same_meta_gradient_and_all_of_it_is_finite(case
         assert any(name.startswith("backbone.") and g.abs().sum() > 0 for name, g in gradients[0].items())
 
 
+def test_one_example_a_class_gives_a_finite_loss_and_finite_gradients(case: Case) -> None:
+    if not any(p.requires_grad for p in case.learner.parameters()):
+        pytest.skip("nothing is meta-trained")
+    for kind in case.laws.kinds:
+        n = case.classes(kind) or 1
+        logs = case.learner.meta_backward(case.batch(kind, [(n, 5), (n, 2)]))
+        assert np.isfinite(list(logs.values())).all()
+        assert all(torch.isfinite(p.grad).all() for p in case.learner.parameters() if p.grad is not None)
+        case.learner.zero_grad()
+
+
+def test_a_class_needs_no_example_where_descriptions_are_read(case: Case) -> None:
+    if not case.laws.described:
+        pytest.skip("reads no descriptions")
+    for kind in case.laws.kinds:
+        support, query = case.one(kind)
+        nothing = torch.arange(0)
+        found = case.predict(replace(support, inputs=support.inputs[nothing], labels=support.labels[:0]), query.inputs)
+        assert torch.isfinite(found).all()
+        assert np.ptp(found[:, 0].numpy()) > 1e-5
+        with pytest.raises(SupportError, match="reads a description of each class"):
+            case.learner.adapt(replace(support, task_inputs=None))
+
+
 def test_a_class_without_an_example_is_refused_before_any_work(case: Case) -> None:
+    if case.laws.described:
+        pytest.skip("a description is enough")
     support, _ = case.one(BINARY if BINARY in case.laws.kinds else MULTICLASS)
     with pytest.raises(SupportError, match="every class needs an example"):
         case.learner.adapt(replace(support, labels=torch.zeros_like(support.labels)))
