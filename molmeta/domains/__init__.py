@@ -5,6 +5,7 @@ from molmeta.core.registry import Registry
 BACKBONES = Registry(
     "backbone",
     {
+        "conv4": "molmeta.domains.images.conv4:Conv4",
         "counts": "molmeta.domains.molecules.fingerprints:Counts",
         "fingerprint": "molmeta.domains.molecules.fingerprints:FingerprintNet",
         "gnn": "molmeta.domains.molecules.gnn:GNN",
@@ -15,6 +16,9 @@ SOURCES = Registry(
     "source",
     {
         "fsmol": "molmeta.domains.molecules.fsmol:FSMol",
+        "image_folder": "molmeta.domains.images.folder:ImageFolder",
         "moleculenet": "molmeta.domains.molecules.moleculenet:MoleculeNet",
+        "omniglot": "molmeta.domains.images.omniglot:Omniglot",
+        "omniglot_runs": "molmeta.domains.images.lake_runs:LakeRuns",
     },
 )
