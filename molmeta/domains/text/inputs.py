@@ -31,6 +31,13 @@ class TextBatch:
         ids = np.frombuffer(b"".join(encoded), np.uint8).copy()
         return cls(torch.from_numpy(ids), torch.from_numpy(offsets.astype(np.int64)))
 
+    @classmethod
+    def concatenate(cls, parts: Sequence[Self]) -> Self:
+        """The texts of several batches, one batch after another."""
+        lengths = torch.cat([part.offsets.diff() for part in parts])
+        offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+        return cls(torch.cat([part.ids for part in parts]), offsets)
+
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
