@@ -91,15 +91,15 @@ def ways_and_shots(
     """
     if min(ways, shots, queries) < 1:
         raise SupportError(f"ways, shots and queries are 1 or more each, not {ways}, {shots} and {queries}")
-    classes, counts = np.unique(labels, return_counts=True)
-    fitting = classes[counts >= shots + queries]
+    # Counted, not sorted: a split of an image set has a hundred thousand rows, and thousands of classes.
+    fitting = np.flatnonzero(np.bincount(labels.astype(np.int64, copy=False)) >= shots + queries)
     if len(fitting) < ways:
         raise SupportError(f"{ways} ways asked for, but {len(fitting)} classes have {shots + queries} rows or more")
     chosen = rng.permutation(fitting)[:ways]
     drawn = [rng.permutation(np.flatnonzero(labels == c))[: shots + queries] for c in chosen]
     support = np.concatenate([d[:shots] for d in drawn])
     query = np.concatenate([d[shots:] for d in drawn])
-    return support, query, chosen.astype(np.int64)
+    return support, query, chosen
 
 
 def _draw(
