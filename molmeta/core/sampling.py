@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from molmeta.core.task import IntArray
+from molmeta.core.task import ClassRows, IntArray
 from molmeta.errors import SupportError
 
 Draw = tuple[IntArray, IntArray]
@@ -78,9 +78,14 @@ def balanced(labels: NDArray[np.generic], n_support: int, n_query: int, rng: np.
 
 
 def ways_and_shots(
-    labels: NDArray[np.generic], ways: int, shots: int, queries: int, rng: np.random.Generator
+    labels: NDArray[np.generic] | ClassRows, ways: int, shots: int, queries: int, rng: np.random.Generator
 ) -> tuple[IntArray, IntArray, IntArray]:
     """An N-way K-shot episode: ``ways`` classes, ``shots`` support and ``queries`` query rows of each.
+
+    Args:
+        labels: ``[n]`` class indices; or a task's ``class_rows``, for the same draw without reading all its labels.
+        ways, shots, queries: the sizes.
+        rng: the generator that is drawn from.
 
     Returns:
         ``(support [ways*shots], query [ways*queries], classes [ways])``: positions, and the drawn classes in the order
@@ -91,12 +96,12 @@ def ways_and_shots(
     """
     if min(ways, shots, queries) < 1:
         raise SupportError(f"ways, shots and queries are 1 or more each, not {ways}, {shots} and {queries}")
-    # Counted, not sorted: a split of an image set has a hundred thousand rows, and thousands of classes.
-    fitting = np.flatnonzero(np.bincount(labels.astype(np.int64, copy=False)) >= shots + queries)
+    rows = labels if isinstance(labels, ClassRows) else ClassRows(labels)
+    fitting = np.flatnonzero(rows.counts >= shots + queries)
     if len(fitting) < ways:
         raise SupportError(f"{ways} ways asked for, but {len(fitting)} classes have {shots + queries} rows or more")
     chosen = rng.permutation(fitting)[:ways]
-    drawn = [rng.permutation(np.flatnonzero(labels == c))[: shots + queries] for c in chosen]
+    drawn = [rng.permutation(rows[c])[: shots + queries] for c in chosen.tolist()]
     support = np.concatenate([d[:shots] for d in drawn])
     query = np.concatenate([d[shots:] for d in drawn])
     return support, query, chosen

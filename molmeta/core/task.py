@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from types import MappingProxyType
 from typing import Protocol, Self
 
@@ -47,6 +48,24 @@ class Inputs(Protocol):
     def to(self, device: torch.device | str, /) -> Self: ...
 
 
+class ClassRows:
+    """Where each class stands among ``labels [n]``: found once, so that a draw need not read every label.
+
+    Attributes:
+        counts: ``[k]`` rows of each class 0..k-1.
+    """
+
+    def __init__(self, labels: NDArray[np.generic]) -> None:
+        classes = labels.astype(np.int64, copy=False)
+        self.counts = np.bincount(classes)
+        self._order = np.argsort(classes, kind="stable")
+        self._ends = np.cumsum(self.counts)
+
+    def __getitem__(self, c: int) -> IntArray:
+        """Positions of class ``c``, ascending."""
+        return self._order[self._ends[c] - self.counts[c] : self._ends[c]]
+
+
 @dataclass(frozen=True, eq=False)
 class Task:
     """One assay.
@@ -75,6 +94,11 @@ class Task:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @cached_property
+    def class_rows(self) -> ClassRows:
+        """Positions of each class; for classification."""
+        return ClassRows(self.labels)
 
 
 class TaskSource(Protocol):

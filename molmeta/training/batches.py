@@ -81,7 +81,7 @@ class MetaBatches:
     def _draw(self, task: Task, size: int, step: int, i: int) -> Episode:
         rng = keyed_rng(self.seed, "episode", step, i)
         if self.config.sampler == "ways_and_shots":
-            return Episode(task, *ways_and_shots(task.labels, self.config.ways, size, self.config.query_size, rng))
+            return Episode(task, *ways_and_shots(task.class_rows, self.config.ways, size, self.config.query_size, rng))
         if not task.kind.is_classification:
             room = max(1, len(task) - self.config.min_query)
             return Episode(task, *uniform(task.labels, min(size, room), self.config.query_size, rng))

@@ -46,7 +46,7 @@ class ImageSource:
             SupportError: too few classes have that many images.
         """
         rng = keyed_rng(seed, f"draw {task.name}", n_support, self.ways)
-        return ways_and_shots(task.labels, self.ways, n_support, self.queries, rng)
+        return ways_and_shots(task.class_rows, self.ways, n_support, self.queries, rng)
 
 
 def class_task(name: str, rows: Sequence[IntArray], **description: str) -> Task:
