@@ -104,7 +104,7 @@ def run_training(
 
 def _check_trainable(recipe: Recipe) -> None:
     learner = make_learner(recipe.method, recipe.backbone)
-    if isinstance(learner, Classical) or not any(True for _ in learner.parameters()):
+    if isinstance(learner, Classical) or not any(p.requires_grad for p in learner.parameters()):
         raise ConfigError(
             f'the method "{recipe.method["name"]}" over the backbone "{recipe.backbone["name"]}" has nothing to '
             "meta-train. Score it as it is with molmeta evaluate, or train another, such as gp or protonet"
