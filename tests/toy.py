@@ -25,6 +25,7 @@ class NetConfig:
     inputs: int = 2
     width: int = 6
     dropout: float = 0.1
+    batch_norm: bool = False
 
 
 class Net(Backbone):
@@ -36,7 +37,8 @@ class Net(Backbone):
         super().__init__()
         config = config or NetConfig()
         self.width, self.views = config.width, (config.width,)
-        hidden = nn.Sequential(nn.Linear(config.inputs, 16), nn.Tanh(), nn.Dropout(config.dropout))
+        norm = [nn.BatchNorm1d(16)] if config.batch_norm else []
+        hidden = nn.Sequential(nn.Linear(config.inputs, 16), *norm, nn.Tanh(), nn.Dropout(config.dropout))
         self.net = nn.Sequential(*hidden, nn.Linear(16, config.width))
 
     def forward(self, inputs: Inputs) -> torch.Tensor:

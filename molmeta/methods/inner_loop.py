@@ -4,11 +4,15 @@
 
 ``U`` is any plain function of parameters and gradients, such as :func:`sgd`. The result is differentiable with respect
 to ``theta``, through the gradients too unless ``first_order`` detaches them. Nothing here knows of labels or modules.
+
+An inner optimiser is a function ``(params, grads, lr) -> params``: :func:`sgd` is one, :func:`momentum` and
+:func:`adam` make one. Those two remember earlier gradients, so each task needs one of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import count
 
 import torch
 
@@ -16,6 +20,7 @@ Params = dict[str, torch.Tensor]
 Loss = Callable[[Params], torch.Tensor]
 Update = Callable[[Params, Params], Params]
 Rates = float | torch.Tensor | Mapping[str, torch.Tensor]
+Optimiser = Callable[[Params, Params, Rates], Params]
 
 
 def sgd(params: Params, grads: Params, lr: Rates) -> Params:
@@ -28,6 +33,47 @@ def sgd(params: Params, grads: Params, lr: Rates) -> Params:
     """
     rates = lr if isinstance(lr, Mapping) else dict.fromkeys(params, lr)
     return {name: value - rates[name] * grads[name] for name, value in params.items()}
+
+
+def momentum(decay: float = 0.9) -> Optimiser:
+    """Heavy-ball descent: ``v <- decay * v + g``, then ``theta - lr * v``."""
+    velocity: Params = {}
+
+    def update(params: Params, grads: Params, lr: Rates) -> Params:
+        velocity.update({name: decay * velocity[name] + g if velocity else g for name, g in grads.items()})
+        return sgd(params, velocity, lr)
+
+    return update
+
+
+def adam(beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-5) -> Optimiser:
+    """Adam (Kingma & Ba, 2015, arXiv:1412.6980): ``theta - lr * m / (sqrt(v) + eps)``, both means bias-corrected.
+
+    ``eps`` is larger than is usual: a gradient that is 0 but for rounding, as a backbone's under a head that says
+    nothing yet, would else make a full step. Where ``v`` is 0 the square root's derivative is taken as 0.
+    """
+    mean: Params = {}
+    square: Params = {}
+    steps = count(1)
+
+    def update(params: Params, grads: Params, lr: Rates) -> Params:
+        s = next(steps)
+        direction = {}
+        for name, g in grads.items():
+            mean[name] = beta1 * mean.get(name, 0.0) + (1 - beta1) * g
+            square[name] = beta2 * square.get(name, 0.0) + (1 - beta2) * g.square()
+            v = square[name] / (1 - beta2**s)
+            root = torch.where(v > 0, torch.where(v > 0, v, 1.0).sqrt(), 0.0)
+            direction[name] = mean[name] / (1 - beta1**s) / (root + eps)
+        return sgd(params, direction, lr)
+
+    return update
+
+
+def scheduled(optimiser: Optimiser, rates: Callable[[int], Rates]) -> Update:
+    """The update rule whose step ``s`` (0, 1, ...) has the step sizes ``rates(s)``; for one task."""
+    steps = count()
+    return lambda params, grads: optimiser(params, grads, rates(next(steps)))
 
 
 def step(params: Params, loss: Loss, update: Update, *, first_order: bool = False) -> Params:
@@ -52,7 +98,7 @@ def step(params: Params, loss: Loss, update: Update, *, first_order: bool = Fals
 def adapt(params: Params, loss: Loss, update: Update, *, steps: int, first_order: bool = False) -> Params:
     """``steps`` inner updates; 0 steps give ``params`` as they are. Arguments as for :func:`step`.
 
-    An optimiser with a state (momentum, a rate for each step) is a closure made anew for each task.
+    An update with a state (momentum, a rate for each step) is made anew for each task.
     """
     for _ in range(steps):
         params = step(params, loss, update, first_order=first_order)

@@ -16,9 +16,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from rdkit import Chem
+from torch import nn
 
 from molmeta.bundle import Bundle, Member
 from molmeta.cli import main
+from molmeta.domains.molecules.fingerprints import FingerprintNet
 from molmeta.estimators import FewShotClassifier, FewShotRegressor
 from molmeta.predicting import library
 from molmeta.recipe import make_learner
@@ -468,9 +470,18 @@ def test_a_query_that_is_damaged_half_way_leaves_nothing(folder, run, small_bloc
     assert sorted(p.name for p in folder.iterdir()) == ["query.csv", "support.csv"]
 
 
+class Normalised(FingerprintNet):
+    """A backbone with batch norm."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.net.append(nn.BatchNorm1d(config.width))
+
+
 def test_a_transductive_model_is_not_used_on_a_stream(folder, capsys):
     tables = {"name": "maml", "normalisation": "batch"}
-    Bundle([Member(tables, BACKBONE, make_learner(tables, BACKBONE))]).save("batch.safetensors")
+    backbone = {**BACKBONE, "name": f"{__name__}:Normalised"}
+    Bundle([Member(tables, backbone, make_learner(tables, backbone))]).save("batch.safetensors")
     code = main(["predict", "--support", "support.csv", "--query", "query.csv", "--model", "batch.safetensors"])
     assert code == 2
     assert "is transductive" in capsys.readouterr().err
