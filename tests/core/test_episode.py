@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from molmeta.core.episode import Episode, collate, collate_labels
+from molmeta.core.episode import Episode, collate, collate_labels, descriptions
 from molmeta.core.sampling import ways_and_shots
 from molmeta.core.task import IntArray, Split, Task, TaskKind
 
@@ -145,3 +145,64 @@ def test_class_ids_name_the_same_class_the_same_in_every_episode() -> None:
     names = [(task.name, c) for task, classes in draws for c in classes]
     assert [[a == b for b in names] for a in names] == (ids[:, None] == ids).tolist()
     assert (ids >= 0).all()
+
+
+class Names(Rows):
+    """A source that describes class c of task t by the vector (t, c)."""
+
+    def describe(self, task: Task, classes: IntArray) -> torch.Tensor:
+        return torch.tensor([[int(task.name[1:]), int(c)] for c in classes])
+
+
+def described_episodes(same_task: bool) -> list[Episode]:
+    """Episodes of 2, 3 and 4 of ten classes, in the order in which they were drawn."""
+    labels = np.repeat(np.arange(10), 4)
+    tasks = [Task(f"t{i}", np.arange(40), labels, MULTICLASS, 10) for i in range(3)]
+    draws = [ways_and_shots(labels, 2 + i, 1, 2, np.random.default_rng(i)) for i in range(3)]
+    return [Episode(tasks[0 if same_task else i], *draw) for i, draw in enumerate(draws)]
+
+
+@pytest.mark.parametrize("same_task", [False, True])
+def test_classes_are_described_in_the_order_in_which_each_episode_numbers_them(same_task: bool) -> None:
+    drawn = described_episodes(same_task)
+    batch = collate(Names(), drawn)
+    expected = [[int(e.task.name[1:]), c] for e in drawn for c in e.classes.tolist()]  # type: ignore[union-attr]
+    assert batch.task_inputs.tolist() == expected  # type: ignore[union-attr]
+    for episode, (support, query) in zip(drawn, batch.episodes(), strict=True):
+        assert episode.classes is not None
+        assert support.task_inputs[:, 1].tolist() == episode.classes.tolist()  # type: ignore[index]
+        assert query.task_inputs is None
+
+
+def test_an_episode_that_keeps_its_task_s_numbers_has_a_description_of_every_class() -> None:
+    batch = collate(Names(), ragged(MULTICLASS))
+    assert batch.task_inputs.tolist() == [[i, c] for i in range(5) for c in range(i + 2)]  # type: ignore[union-attr]
+
+
+def test_a_source_without_descriptions_and_regression_have_none() -> None:
+    assert collate(Rows(), ragged(MULTICLASS)).task_inputs is None
+    assert collate(Names(), ragged(REGRESSION)).task_inputs is None
+    assert all(support.task_inputs is None for support, _ in collate(Rows(), ragged(BINARY)).episodes())
+
+
+def test_descriptions_of_a_type_of_its_own_are_joined_by_that_type() -> None:
+    class Words(list[str]):
+        @classmethod
+        def concatenate(cls, parts: list[Words]) -> Words:
+            return cls(word for part in parts for word in part)
+
+    class Worded(Rows):
+        def describe(self, task: Task, classes: IntArray) -> Words:
+            return Words(f"{task.name} {c}" for c in classes)
+
+    drawn = described_episodes(same_task=False)
+    expected = [f"{e.task.name} {c}" for e in drawn for c in e.classes.tolist()]  # type: ignore[union-attr]
+    assert descriptions(Worded(), drawn) == expected
+
+
+def test_an_episode_may_lack_a_support() -> None:
+    episode = described_episodes(same_task=True)[0]
+    batch = collate(Names(), [replace(episode, support=episode.support[:0]), episode])
+    assert batch.layout().support_mask.sum(1).tolist() == [0, 2]
+    ((empty, query), _) = batch.episodes()
+    assert (len(empty), len(query)) == (0, 4)
