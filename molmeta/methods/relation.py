@@ -34,7 +34,7 @@ class RelationConfig:
     map: tuple[int, ...] = ()  # (channels, height, width) of the embedding; empty: a vector
     # maps: no pair depends on another; or batch statistics, as in the paper, in training (padding counts: episodes of
     # one size) and their running average afterwards
-    norm: Literal["layer", "batch"] = "layer"
+    normalisation: Literal["layer", "batch"] = "layer"
 
     def __post_init__(self) -> None:
         if self.hidden < 1:
@@ -68,9 +68,9 @@ class RelationNetwork(EmbeddingLearner):
         channels = shape[0]
         self.first = nn.Conv2d(2 * channels, channels, 3, padding=1)
         self.rest = nn.Sequential(
-            *_after(channels, self.config.norm),
+            *_after(channels, self.config.normalisation),
             nn.Conv2d(channels, channels, 3, padding=1),
-            *_after(channels, self.config.norm),
+            *_after(channels, self.config.normalisation),
             nn.Flatten(),
             nn.Linear(channels * math.prod(side // 2 // 2 for side in shape[1:]), hidden),
             nn.ReLU(),
@@ -106,7 +106,7 @@ class RelationNetwork(EmbeddingLearner):
         return (logits.exp() - wanted).square().sum(-1)  # an absent class has relation exp(-inf) = 0
 
 
-def _after(channels: int, norm: str) -> tuple[nn.Module, ...]:
+def _after(channels: int, normalisation: str) -> tuple[nn.Module, ...]:
     """What follows a convolution: a 5 x 5 map becomes 2 x 2, then 1 x 1."""
-    normalise = nn.BatchNorm2d(channels) if norm == "batch" else nn.GroupNorm(1, channels)
+    normalise = nn.BatchNorm2d(channels) if normalisation == "batch" else nn.GroupNorm(1, channels)
     return normalise, nn.ReLU(), nn.MaxPool2d(2)

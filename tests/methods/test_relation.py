@@ -59,7 +59,7 @@ def test_a_relation_is_the_module_s_answer_to_the_two_embeddings_side_by_side(po
 @pytest.mark.parametrize("norm", ["layer", "batch"])
 def test_maps_are_convolved_as_if_stacked_by_channel(norm: str) -> None:
     batch = encoded([(6, 5, 3)], width=32)
-    model = made(32, norm=norm, **MAPS)
+    model = made(32, normalisation=norm, **MAPS)
     classes, query = pooled(batch, "mean")
     with torch.no_grad():
         found = model.predict_episodes(batch)[0].probabilities
@@ -70,14 +70,14 @@ def test_maps_are_convolved_as_if_stacked_by_channel(norm: str) -> None:
 
 
 def test_the_paper_s_module_for_omniglot_has_its_layers() -> None:
-    model = made(64 * 5 * 5, map=(64, 5, 5), hidden=8, norm="batch", pool="sum")
+    model = made(64 * 5 * 5, map=(64, 5, 5), hidden=8, normalisation="batch", pool="sum")
     shapes = [tuple(p.shape) for p in (*model.first.parameters(), *model.rest.parameters())]
     norm = [(64,), (64,)]
     assert shapes == [(64, 128, 3, 3), (64,), *norm, (64, 64, 3, 3), (64,), *norm, (8, 64), (8,), (1, 8), (1,)]
 
 
 def test_batch_statistics_are_those_of_the_pairs_in_training_and_stored_ones_afterwards() -> None:
-    model = made(32, norm="batch", **MAPS)
+    model = made(32, normalisation="batch", **MAPS)
     batch = encoded([(6, 5, 3)], width=32)
     before = model.meta_loss(batch)[0]
     model.train().meta_loss(batch)

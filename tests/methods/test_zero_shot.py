@@ -187,7 +187,7 @@ def test_a_description_encoder_that_is_unknown_or_was_not_built_is_refused() -> 
 
 
 class Described:
-    """Points scatter about their class, and classes about ``A v``: one matrix A, and attributes v that describe them."""
+    """Points scatter about their class, and classes about ``A v``, where attributes ``v`` describe a class."""
 
     def __init__(self, classes: int = 60, each: int = 20) -> None:
         rng = np.random.default_rng(0)
