@@ -13,7 +13,8 @@ from torch import nn
 from molmeta.core.backbone import Backbone
 from molmeta.core.episode import Episode, EpisodeBatch, collate_labels
 from molmeta.core.task import Inputs, Task, TaskKind
-from molmeta.methods.maml import MAML, MAMLConfig
+from molmeta.methods.gradient import GradientLearner
+from molmeta.methods.maml import MAML
 
 Shapes = Sequence[tuple[int, int, int]]  # (support rows, query rows, classes) an episode
 
@@ -33,8 +34,8 @@ class Net(Backbone):
 
 
 @pytest.fixture
-def learner() -> Callable[..., MAML]:
-    """MAML in float64 over a small network, or over ``backbone``."""
+def learner() -> Callable[..., Any]:
+    """MAML or another ``method`` in float64 over a small network, or over ``backbone``."""
 
     def make(
         backbone: Backbone | None = None,
@@ -42,11 +43,12 @@ def learner() -> Callable[..., MAML]:
         width: int = 5,
         norm: Callable[[int], nn.Module] = nn.LayerNorm,
         dropout: float = 0.0,
+        method: type[GradientLearner] = MAML,
         **settings: Any,
-    ) -> MAML:
+    ) -> GradientLearner:
         torch.manual_seed(0)
-        config = MAMLConfig(**{"inner_lr": 0.3, "inner_steps": 2, **settings})
-        return MAML(backbone or Net(inputs, width, norm, dropout), config).double()
+        config = method.Config(**{"inner_lr": 0.3, "inner_steps": 2, **settings})
+        return method(backbone or Net(inputs, width, norm, dropout), config).double()
 
     return make
 

@@ -18,44 +18,11 @@ from molmeta.domains.molecules.featurise import featurise
 from molmeta.domains.molecules.gnn import GNN, GNNConfig
 from molmeta.domains.molecules.inputs import MoleculeBatch
 from molmeta.methods.maml import MAML
+from tests.oracle.slopes import assert_gradient_is_the_slope, gradients
 
 BINARY, MULTICLASS, REGRESSION = TaskKind.BINARY, TaskKind.MULTICLASS, TaskKind.REGRESSION
 Learners = Callable[..., MAML]
 Draw = Callable[..., EpisodeBatch]
-
-
-def gradients(model: MAML, batch: EpisodeBatch) -> dict[str, torch.Tensor]:
-    model.zero_grad()
-    model.meta_backward(batch)
-    return {n: torch.zeros_like(p) if p.grad is None else p.grad.clone() for n, p in model.named_parameters()}
-
-
-def slope(model: MAML, batch: EpisodeBatch, direction: dict[str, torch.Tensor], h: float = 1e-5) -> float:
-    """The central difference of the whole meta-objective along ``direction``."""
-    values = []
-    for sign in (1, -1):
-        moved = copy.deepcopy(model)
-        with torch.no_grad():
-            for name, p in moved.named_parameters():
-                p.add_(direction[name], alpha=sign * h)
-            values.append(float(moved.meta_loss(batch)[0]))
-    return (values[0] - values[1]) / (2 * h)
-
-
-def assert_gradient_is_the_slope(model: MAML, batch: EpisodeBatch, coordinates: int = 20) -> None:
-    analytic = gradients(model, batch)
-    names = list(analytic)
-    rng = np.random.default_rng(1)
-    directions = [{n: torch.from_numpy(np.asarray(rng.normal(size=tuple(g.shape)))) for n, g in analytic.items()}]
-    for _ in range(coordinates):
-        direction = {n: torch.zeros_like(g) for n, g in analytic.items()}
-        chosen = direction[names[rng.integers(len(names))]].view(-1)
-        chosen[rng.integers(len(chosen))] = 1.0
-        directions.append(direction)
-    along = np.array([float(sum((analytic[n] * d[n]).sum() for n in names)) for d in directions])
-    numeric = np.array([slope(model, batch, d) for d in directions])
-    assert np.abs(along).max() > 1e-3
-    np.testing.assert_allclose(along, numeric, rtol=1e-6, atol=1e-8)
 
 
 @pytest.mark.parametrize(
