@@ -8,11 +8,15 @@ is that of ProtoNet. The blend is a posterior mean: if the examples of a class s
 N(c_k, s^2 I), and prototypes about their descriptions as N(g(v_k), t^2 I), then E[c_k | examples] has the form above
 with w = s^2 / t^2 (the normal with known variance: Gelman et al., Bayesian Data Analysis, section 2.5). w is learned:
 a description is worth w examples.
+
+With ``distance = "cosine"`` f and g have unit length, c_k is the blend scaled to unit length (the posterior mode of a
+von Mises-Fisher direction, w = the ratio of concentrations) and the logit is T cos(f(x), c_k), T learned.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import torch
 from torch import nn
@@ -32,11 +36,16 @@ class ZeroShotConfig:
     task_backbone: dict = field(default_factory=dict)  # type: ignore[type-arg]
     weight: float = 1.0  # w at the start: how many examples a description is worth
     alone: float = 0.5  # share of the training loss from descriptions alone; 1: the paper's zero-shot training
-    unit_length: bool = False  # g of unit length, as the paper found helpful without examples
+    distance: Literal["euclidean", "cosine"] = "euclidean"
+    temperature: float = 10.0  # cosine: T at the start
+    unit_length: bool = False  # euclidean: g of unit length, as the paper found helpful without examples
 
     def __post_init__(self) -> None:
-        if not self.weight > 0 or not 0 <= self.alone <= 1:
-            raise ConfigError(f"weight is positive and alone in [0, 1], not {self.weight} and {self.alone}")
+        if not (self.weight > 0 and self.temperature > 0 and 0 <= self.alone <= 1):
+            raise ConfigError(
+                "weight and temperature are positive and alone lies in [0, 1], "
+                f"not {self.weight}, {self.temperature} and {self.alone}"
+            )
 
 
 class ZeroShot(EmbeddingLearner):
@@ -64,6 +73,8 @@ class ZeroShot(EmbeddingLearner):
             nn.init.eye_(self.project.weight)
             nn.init.zeros_(self.project.bias)
         self.log_weight = nn.Parameter(torch.tensor(self.config.weight).log())
+        if self.config.distance == "cosine":
+            self.log_temperature = nn.Parameter(torch.tensor(self.config.temperature).log())
 
     def encode(self, inputs: Inputs) -> Encoding:
         # A support may be empty, and a backbone need not take 0 rows.
@@ -73,7 +84,7 @@ class ZeroShot(EmbeddingLearner):
         """g: ``[k, d]`` of ``k`` descriptions, raw or as the description encoder's Encoding."""
         encoder = self.task_backbone or self.backbone
         g: torch.Tensor = self.project(inputs.values if isinstance(inputs, Encoding) else encoder(inputs))
-        return F.normalize(g, dim=-1) if self.config.unit_length else g
+        return F.normalize(g, dim=-1) if self.config.unit_length or self.config.distance == "cosine" else g
 
     def pad(self, batch: EpisodeBatch, encoded: torch.Tensor) -> tuple[PaddedEpisodes, Layout]:
         classes = batch.num_classes
@@ -86,8 +97,11 @@ class ZeroShot(EmbeddingLearner):
     def head(self, episodes: PaddedEpisodes) -> HeadOutput:
         assert episodes.described is not None
         weight, counts = self.log_weight.exp(), episodes.class_counts()[..., None]
-        sums = episodes.targets.mT @ episodes.support
-        centres = (sums + weight * episodes.described) / (counts + weight)
+        if self.config.distance == "cosine":
+            support, query = F.normalize(episodes.support, dim=-1), F.normalize(episodes.query, dim=-1)
+            centres = F.normalize(episodes.targets.mT @ support + weight * episodes.described, dim=-1)
+            return HeadOutput(logits=self.log_temperature.exp() * query @ centres.mT)
+        centres = (episodes.targets.mT @ episodes.support + weight * episodes.described) / (counts + weight)
         return HeadOutput(logits=-torch.cdist(episodes.query, centres).square())
 
     def query_loss(

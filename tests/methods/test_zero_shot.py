@@ -64,6 +64,19 @@ def test_a_prototype_is_the_posterior_mean_of_examples_and_a_description() -> No
     torch.testing.assert_close(probabilities(model, batch)[0], logits.softmax(1))
 
 
+def test_a_cosine_prototype_is_the_direction_of_examples_and_weighted_description() -> None:
+    model = made(describer(), distance="cosine", weight=2.5, temperature=7.0)
+    batch = described(MULTICLASS, [(7, 4, 3)], width=3)
+    ((support, query),) = batch.episodes()
+    with torch.no_grad():
+        z, q = (model.encode(part.inputs).values for part in (support, query))
+        g = model.project(model.task_backbone(support.task_inputs))  # type: ignore[misc]
+    units = [rows / rows.norm(dim=1, keepdim=True) for rows in (z, q, g)]
+    centres = [units[0][support.labels == k].sum(0) + 2.5 * units[2][k] for k in range(3)]
+    cosines = torch.stack([torch.cosine_similarity(q, c[None]) for c in centres], dim=1)
+    torch.testing.assert_close(probabilities(model, batch)[0], (7 * cosines).softmax(1))
+
+
 @pytest.mark.parametrize(("weight", "limit"), [(1e-12, "protonet"), (1e12, "description")])
 def test_the_blend_s_limits_are_protonet_and_the_description_alone(weight: float, limit: str) -> None:
     model = made(weight=weight)
@@ -100,17 +113,18 @@ def test_the_loss_is_shared_between_the_blend_and_descriptions_alone(alone: floa
     torch.testing.assert_close(found.detach(), (1 - alone) * parts[0] + alone * parts[1])
 
 
-@pytest.mark.parametrize("unit_length", [False, True])
+@pytest.mark.parametrize("settings", [{}, {"unit_length": True}, {"distance": "cosine"}], ids=str)
 @pytest.mark.parametrize("kind", [BINARY, MULTICLASS])
-def test_gradients_equal_finite_differences(kind: TaskKind, unit_length: bool) -> None:
+def test_gradients_equal_finite_differences(kind: TaskKind, settings: dict[str, object]) -> None:
     k = {BINARY: 2, MULTICLASS: 3}[kind]
     batch = described(kind, [(5, 4, k), (3, 2, k)], width=3)
-    assert_gradients_are_finite_differences(made(describer(), unit_length=unit_length), batch)
+    assert_gradients_are_finite_differences(made(describer(), **settings), batch)
 
 
 def test_ragged_episodes_give_what_each_gives_alone_and_so_do_those_without_a_support() -> None:
-    assert_ragged_is_one_at_a_time(made(), described(MULTICLASS, [(9, 5, 3), (4, 7, 4), (0, 3, 3), (2, 1, 2)]))
-    assert_ragged_is_one_at_a_time(made(), described(MULTICLASS, [(0, 5, 3), (0, 2, 4)]))
+    for model in (made(), made(distance="cosine")):
+        assert_ragged_is_one_at_a_time(model, described(MULTICLASS, [(9, 5, 3), (4, 7, 4), (0, 3, 3), (2, 1, 2)]))
+        assert_ragged_is_one_at_a_time(model, described(MULTICLASS, [(0, 5, 3), (0, 2, 4)]))
 
 
 def test_a_class_that_has_a_description_alone_is_predicted_beside_those_with_examples() -> None:
@@ -181,8 +195,8 @@ def test_a_description_encoder_that_is_unknown_or_was_not_built_is_refused() -> 
             Recipe.of({"method": {"name": "zero_shot", "task_backbone": wrong}})
     with pytest.raises(ConfigError, match="pass it as task_backbone"):
         ZeroShot(Net(), ZeroShotConfig(task_backbone={"name": "tests.toy:Net"}))
-    for settings in ({"weight": 0.0}, {"alone": 1.5}):
-        with pytest.raises(ConfigError, match="weight is positive and alone in"):
+    for settings in ({"weight": 0.0}, {"temperature": 0.0}, {"alone": 1.5}):
+        with pytest.raises(ConfigError, match="weight and temperature are positive and alone lies in"):
             ZeroShotConfig(**settings)  # type: ignore[arg-type]
 
 
