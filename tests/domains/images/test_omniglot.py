@@ -139,12 +139,12 @@ def test_a_prototypical_network_learns_on_it(tmp_path: Path) -> None:
     learner = ProtoNet(Conv4(Conv4Config(hidden=8)))
     optimizer = torch.optim.Adam(learner.parameters(), lr=3e-3)
     unseen = collate(found, [Episode(task, *found.draw(task, 1, seed)) for seed in range(100, 110)])
-    before = float(learner.meta_loss(unseen)[0])
+    before = float(learner.meta_loss(unseen)[0].detach())
     for step in range(12):
         optimizer.zero_grad()
         learner.meta_backward(collate(found, [Episode(task, *found.draw(task, 1, step))]))
         optimizer.step()
-    assert float(learner.meta_loss(unseen)[0]) < 0.5 * before
+    assert float(learner.meta_loss(unseen)[0].detach()) < 0.5 * before
 
 
 def test_drawings_are_decoded_once_and_anew_where_a_zip_changes(tmp_path: Path) -> None:
