@@ -59,6 +59,7 @@ METRIC: dict[str, Tables] = {
     "zero_shot, encoder of its own": {"name": "zero_shot", "task_backbone": {"name": "tests.toy:Net", "width": 4}},
 }
 _PLAIN = NETWORKS["plain"]
+CASES["zero_shot, cosine on plain"] = ({"name": "zero_shot", "distance": "cosine"}, _PLAIN)
 CASES.update({f"{m} on fingerprint": (METRIC[m], NETWORKS["fingerprint"]) for m in list(METRIC)[:4]})
 CASES.update({f"{m} on plain": (METRIC[m], _PLAIN) for m in METRIC})
 CASES["matching, full context on plain"] = ({"name": "matching", "full_context": True, "steps": 2}, _PLAIN)
