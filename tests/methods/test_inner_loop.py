@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import higher
@@ -9,7 +10,7 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from molmeta.methods.inner_loop import Params, Update, adapt, sgd, step
+from molmeta.methods.inner_loop import Optimiser, Params, adam, adapt, momentum, scheduled, sgd, step
 
 LR = 0.1
 
@@ -111,25 +112,57 @@ def test_a_parameter_that_the_loss_does_not_use_stays_where_it_is() -> None:
     torch.testing.assert_close(adapted["used"], torch.full((2,), -1.0))
 
 
-def test_any_update_rule_fits_such_as_momentum_of_torch() -> None:
-    def momentum(rate: float, decay: float) -> Update:
-        velocity: Params = {}
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (sgd, partial(torch.optim.SGD, lr=0.1)),
+        (momentum(0.9), partial(torch.optim.SGD, lr=0.1, momentum=0.9)),
+        (adam(0.8, 0.99, eps=1e-3), partial(torch.optim.Adam, lr=0.1, betas=(0.8, 0.99), eps=1e-3)),
+    ],
+)
+def test_the_inner_optimisers_are_those_of_torch(ours: Optimiser, theirs: Callable[..., torch.optim.Optimizer]) -> None:
+    start = {"w": torch.tensor([1.0, -3.0]), "b": torch.tensor([0.5]), "idle": torch.ones(1)}
+    plain = {name: value.clone().requires_grad_() for name, value in start.items()}
+    optimiser = theirs(list(plain.values()))
 
-        def update(params: Params, grads: Params) -> Params:
-            velocity.update({n: decay * velocity.get(n, torch.zeros_like(g)) + g for n, g in grads.items()})
-            return sgd(params, velocity, rate)
+    def loss(params: Params) -> torch.Tensor:
+        return params["w"].pow(4).sum() * 0.1 + params["b"].square().sum() + 0 * params["idle"].sum()
 
-        return update
-
-    ours = {"w": torch.tensor([1.0, -3.0])}
-    theirs = torch.tensor([1.0, -3.0], requires_grad=True)
-    optimiser = torch.optim.SGD([theirs], lr=0.1, momentum=0.9)
     for _ in range(4):
         optimiser.zero_grad()
-        theirs.pow(4).sum().mul(0.1).backward()
+        loss(plain).backward()
         optimiser.step()
-    adapted = adapt(ours, lambda p: p["w"].pow(4).sum() * 0.1, momentum(0.1, 0.9), steps=4, first_order=True)
-    torch.testing.assert_close(adapted["w"].detach(), theirs.detach())
+    adapted = adapt(start, loss, partial(ours, lr=0.1), steps=4, first_order=True)
+    torch.testing.assert_close({n: p.detach() for n, p in adapted.items()}, {n: p.detach() for n, p in plain.items()})
+
+
+def test_a_gradient_of_zero_leaves_adam_differentiable() -> None:
+    theta = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    adapted = adapt({"theta": theta}, lambda p: p["theta"].pow(3).sum(), partial(adam(), lr=0.1), steps=3)
+    (gradient,) = torch.autograd.grad(adapted["theta"].sum(), theta)
+    torch.testing.assert_close(gradient, torch.ones_like(gradient))
+
+
+def test_a_schedule_gives_each_step_its_rate() -> None:
+    # L = theta^2 / 2 shrinks theta by 1 - lr.
+    start = {"theta": torch.tensor(1.0, dtype=torch.float64)}
+    rates = (0.5, 0.1, 0.2)
+    adapted = adapt(start, lambda p: p["theta"].square() / 2, scheduled(sgd, lambda s: rates[s]), steps=3)
+    assert float(adapted["theta"].detach()) == pytest.approx(0.5 * 0.9 * 0.8)
+
+
+def test_the_inner_loss_may_be_a_policy_gradient_that_knows_of_no_labels() -> None:
+    logits = {"policy": torch.zeros(3, requires_grad=True)}
+    reward = torch.tensor([0.0, 1.0, 0.0])
+
+    def loss(params: Params) -> torch.Tensor:
+        actions = torch.arange(3).repeat(10)
+        return -(params["policy"].log_softmax(0)[actions] * reward[actions]).mean()
+
+    adapted = adapt(logits, loss, partial(sgd, lr=1.0), steps=5)
+    assert int(adapted["policy"].argmax()) == 1
+    (gradient,) = torch.autograd.grad(adapted["policy"][1], logits["policy"])
+    assert gradient.abs().sum() > 0
 
 
 def test_adapting_works_under_no_grad_and_leaves_its_arguments_alone() -> None:
