@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 
 from molmeta.core.episode import EpisodeBatch
 from molmeta.core.task import TaskKind
+from molmeta.domains.images.conv4 import Conv4, Conv4Config
 from molmeta.methods.anil import ANIL
 from molmeta.methods.finetune import FineTune
 from molmeta.methods.maml import MAML
@@ -65,6 +67,14 @@ def test_it_is_through_batch_norm(
     model = learner(method=method, norm=nn.BatchNorm1d, normalisation=normalisation).train(training)
     own = ("norms.affine.backbone/layers/1/weight",) if normalisation == "per_step" else ("backbone.layers.1.weight",)
     assert_gradient_is_the_slope(model, draw(BINARY, [(6, 6, 2), (4, 5, 2)]), must_move=own)
+
+
+@pytest.mark.parametrize("normalisation", ["batch", "per_step"])
+def test_it_is_through_the_convolutions_of_conv4(normalisation: str, learner: Learners, draw: Draw) -> None:
+    images = torch.from_numpy(np.random.default_rng(0).normal(size=(17, 1, 8, 8)))
+    backbone = Conv4(Conv4Config(size=8, hidden=3, pools=2, downsample="stride"))
+    model = learner(backbone, normalisation=normalisation, inner_lr=0.1)
+    assert_gradient_is_the_slope(model, draw(BINARY, [(4, 4, 2), (6, 3, 2)], images), coordinates=8)
 
 
 @pytest.mark.parametrize("first_order", [False, True])
