@@ -12,7 +12,7 @@ import numpy as np
 from molmeta.core.sampling import stratified, uniform
 from molmeta.core.task import Task, TaskKind
 from molmeta.evaluation.fewshot import TaskResult
-from molmeta.evaluation.results import Parts, finish
+from molmeta.evaluation.results import Parts, finish, score_folder
 from molmeta.evaluation.scores import DrawResult, TaskRecord
 from tests.assays import MOLECULES
 
@@ -46,7 +46,7 @@ def made_result(
         records.append(record)
     written = {"method": method, "protocol": {**asked, "kind": str(kind), **header.pop("protocol", {})}, **header}
     (folder / "result.json").write_text(json.dumps(written))
-    finish(folder, method, records)
+    finish(folder, method, records, score_folder(folder, records))
     return folder
 
 

@@ -17,13 +17,13 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
-from molmeta.core.episode import Episode, EpisodeBatch, collate_labels
+from molmeta.core.episode import Episode, EpisodeBatch, collate_labels, descriptions
 from molmeta.core.learner import Encoding, Laws, Prediction
 from molmeta.core.random import keyed_rng
 from molmeta.core.sampling import Draw, stratified, uniform
 from molmeta.core.task import FloatArray, Inputs, IntArray, Task, TaskSource
 from molmeta.errors import InputError, SupportError
-from molmeta.evaluation.scores import DrawResult, Score, TaskRecord, score_draws
+from molmeta.evaluation.scores import DrawResult, Score, TaskRecord, probable, score_draws
 
 # Support and query; where an episode has some of the task's classes alone, those, too (see ``ways_and_shots``).
 DrawRule = Callable[[Task, int, int], Draw | tuple[IntArray, IntArray, IntArray]]
@@ -121,16 +121,17 @@ def evaluate(
         progress: called with each task that is done.
 
     Raises:
-        InputError: a function returned something that is not a score a query.
+        InputError: a function failed, or returned something that is not a finite score a query.
+        SupportError: the model cannot learn from a support that the protocol draws.
     """
     sizes, seeds = tuple(sizes), tuple(seeds)
-    scores = []
+    results = []
     for task in tasks:
-        result = evaluate_task(model, source, task, sizes=sizes, seeds=seeds, draw=draw)
-        scores += score_draws(TaskRecord.of(task, source), result.draws)
+        results.append(evaluate_task(model, source, task, sizes=sizes, seeds=seeds, draw=draw))
         if progress is not None:
             progress(task)
-    return scores
+    certain = probable(draw for result in results for draw in result.draws)
+    return [s for r in results for s in score_draws(TaskRecord.of(r.task, source), r.draws, certain)]
 
 
 def evaluate_task(
@@ -152,7 +153,10 @@ def evaluate_task(
     if not drawn:
         return TaskResult(task, [], refused)
     with _evaluation_mode(model):
-        found = _predict(model, source, [episode for _, _, episode in drawn])
+        try:
+            found = _predict(model, source, [episode for _, _, episode in drawn])
+        except SupportError as error:
+            raise SupportError(f"task {task.name}: {error}") from error
     draws = [
         DrawResult.of(episode, prediction, size, seed, seconds)
         for (size, seed, episode), prediction, seconds in zip(drawn, found.predictions, found.seconds, strict=True)
@@ -207,7 +211,7 @@ def predict_draws(model: Model, source: TaskSource, episodes: Sequence[Episode])
         start = time.perf_counter()
         chunk = episodes[i : i + at_once]
         positions = np.concatenate([p for e in chunk for p in (e.support, e.query)])
-        batch = collate_labels(chunk, inputs[torch.from_numpy(positions).to(model.device)])
+        batch = collate_labels(chunk, inputs[torch.from_numpy(positions).to(model.device)], descriptions(source, chunk))
         predictions += model.predict_episodes(batch.to(model.device))
         seconds += [(time.perf_counter() - start) / len(chunk)] * len(chunk)
     return Predicted(predictions, seconds, encode_seconds)
@@ -225,15 +229,31 @@ def call_draws(function: ScoreFunction, source: TaskSource, episodes: Sequence[E
     for episode in episodes:
         start = time.perf_counter()
         support = Support([smiles[i] for i in episode.support], episode.labels(episode.support))
-        scores = np.asarray(function(support, [smiles[i] for i in episode.query]), np.float64)
+        scores = _called(function, support, [smiles[i] for i in episode.query], task)
         seconds.append(time.perf_counter() - start)
-        if scores.shape != (len(episode.query),):
-            raise InputError(
-                f"task {task.name}, support of {len(support)}: the function returned an array of shape "
-                f"{scores.shape} for {len(episode.query)} query molecules; it is to return one score a molecule"
-            )
         predictions.append(_as_prediction(scores, task))
     return Predicted(predictions, seconds)
+
+
+def _called(function: ScoreFunction, support: Support, query: list[str], task: Task) -> FloatArray:
+    where, asked = f"task {task.name}, support of {len(support)}", len(query)
+    try:
+        said = function(support, query)
+        said = said.detach().cpu() if isinstance(said, torch.Tensor) else said
+        scores: FloatArray = np.asarray(said, np.float64)
+    except Exception as error:
+        raise InputError(f"{where}: the function failed with {type(error).__name__}: {error}") from error
+    if scores.shape != (asked,):
+        raise InputError(
+            f"{where}: the function returned an array of shape {scores.shape} for {asked} query molecules; it is to "
+            "return one score a molecule"
+        )
+    if not np.isfinite(scores).all():
+        raise InputError(
+            f"{where}: {int((~np.isfinite(scores)).sum())} of the function's {asked} scores are not finite; it is to "
+            "return a number for every molecule"
+        )
+    return scores
 
 
 def _as_prediction(scores: FloatArray, task: Task) -> Prediction:

@@ -22,38 +22,52 @@ EARLY = 0.01  # the top share of which ef1 tells the enrichment
 BEDROC_ALPHA = 20.0  # four fifths of the score come from the top 8 % (Truchon & Bayly, 2007)
 CALIBRATION_BINS = 15
 LOWER_IS_BETTER = frozenset({"nll", "brier", "ece", "rmse", "mse", "seconds", "encode_seconds"})
+ROUNDING = 1e-6  # by which a probability may lie outside [0, 1]
+_OF_BOTH_CLASSES = ("balanced_accuracy", "f1", "kappa")  # decisions that say nothing of a query of one class
 NORMAL_90 = 1.6448536269514722  # half the width of a normal's central 90 %, in deviations
 
 
-def binary_metrics(labels: IntArray, scores: FloatArray, mask: BoolArray | None = None) -> dict[str, FloatArray]:
+def are_probabilities(scores: FloatArray) -> bool:
+    """Whether all finite scores can be read as probabilities: they lie in [0, 1], but for rounding."""
+    finite = scores[np.isfinite(scores)]
+    return bool(((finite >= -ROUNDING) & (finite <= 1 + ROUNDING)).all())
+
+
+def binary_metrics(
+    labels: IntArray, scores: FloatArray, mask: BoolArray | None = None, probable: bool | None = None
+) -> dict[str, FloatArray]:
     """Every metric of a two-class draw, each ``[d]``.
 
     Args:
         labels: ``[d, m]`` of 0 and 1.
-        scores: ``[d, m]`` to rank by. Where all of a draw's lie in [0, 1] they are read as the active class's
-            probability; else what needs a probability is NaN.
+        scores: ``[d, m]`` to rank by.
         mask: ``[d, m]`` rows that count; None: all.
+        probable: whether the scores are the active class's probability; where they are not, what needs one is NaN.
+            None: see :func:`are_probabilities`.
     """
     mask = np.ones(labels.shape, bool) if mask is None else mask
+    probable = are_probabilities(scores) if probable is None else probable
+    scores = np.where(np.isfinite(scores), np.clip(scores, 0, 1), np.nan) if probable else scores
     with np.errstate(divide="ignore", invalid="ignore"):
         ranked = Ranked.of(labels, scores, mask)
-        probable = ((scores >= 0) & (scores <= 1) | ~mask).all(1)
+        finite = np.isfinite(np.where(mask, scores, 0)).all(1)
+        one_class = (ranked.share <= 0) | (ranked.share >= 1)
         decided = {**decisions(labels, scores, mask), **likelihoods(labels, scores, mask), "ece": calibration(ranked)}
-        for values in decided.values():
-            values[~probable | (ranked.rows == 0)] = np.nan
         precision, by_chance = average_precision(ranked), chance(ranked)
         ranking = {
             "delta_auprc": precision - ranked.share,
-            "above_chance": precision - ranked.share - by_chance,
+            "above_chance": untied_precision(ranked) - ranked.share - by_chance,
             "average_precision": precision,
             "roc_auc": roc_auc(ranked),
             "ef1": enrichment(ranked),
             "bedroc": bedroc(ranked),
         }
-        finite = np.isfinite(np.where(mask, scores, 0)).all(1)
-        for values in ranking.values():
-            values[~finite | (ranked.share <= 0) | (ranked.share >= 1)] = np.nan
-        return {**ranking, **decided, "chance": by_chance, "query_share": ranked.share, "queries": ranked.rows}
+        for values in decided.values():
+            values[~finite | (ranked.rows == 0) | (not probable)] = np.nan
+        for values in (*ranking.values(), *(decided[name] for name in _OF_BOTH_CLASSES)):
+            values[~finite | one_class] = np.nan
+        facts = {"chance": by_chance, "query_share": ranked.share, "queries": ranked.rows}
+        return {**ranking, **decided, **facts, "failed": np.where(finite, 0.0, 1.0)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,16 +142,37 @@ def average_precision(ranked: Ranked) -> FloatArray:
     return total
 
 
+def untied_precision(ranked: Ranked) -> FloatArray:
+    """The average precision that a random order within each group of equal scores has on average.
+
+    A group of g rows and h actives, after n rows with t actives, adds
+    ``h / g ((t + 1) H + (h - 1) / (g - 1) (g - (n + 1) H))`` with ``H = 1 / (n + 1) + ... + 1 / (n + g)``.
+    """
+    g, h, n, t = ranked.group, ranked.group_hits, ranked.before, ranked.hits_before
+    sums = _harmonic(ranked.score.shape[1])
+    between = sums[ranked.through.astype(np.int64)] - sums[n.astype(np.int64)]
+    among = np.where(g > 1, (h - 1) / (g - 1), 0) * (g - (n + 1) * between)
+    of_group = h / g * ((t + 1) * between + among)
+    # Each row of a group brings its share, so that the group counts once.
+    total: FloatArray = (ranked.counted * np.nan_to_num(of_group / g)).sum(1) / ranked.actives
+    return total
+
+
 def chance(ranked: Ranked) -> FloatArray:
     """What a random ranking's ``delta_auprc`` is on average: above 0, the more so the fewer the actives.
 
     ``E[AP] = (H_m + (P - 1) / (m - 1) (m - H_m)) / m`` for ``P`` actives of ``m``, with ``H_m`` the harmonic number.
     """
     m, actives = ranked.rows, ranked.actives
-    harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, ranked.score.shape[1] + 1))])[m.astype(np.int64)]
+    harmonic = _harmonic(ranked.score.shape[1])[m.astype(np.int64)]
     expected: FloatArray = (harmonic + (actives - 1) / (m - 1) * (m - harmonic)) / m - ranked.share
     expected[(ranked.share <= 0) | (ranked.share >= 1)] = np.nan
     return expected
+
+
+def _harmonic(most: int) -> FloatArray:
+    """``[most + 1]`` the sums 1 + 1/2 + ... + 1/n."""
+    return np.concatenate([[0.0], np.cumsum(1 / np.arange(1, most + 1))])
 
 
 def roc_auc(ranked: Ranked) -> FloatArray:
@@ -172,10 +207,8 @@ def bedroc(ranked: Ranked) -> FloatArray:
 
 def calibration(ranked: Ranked) -> FloatArray:
     """Expected calibration error: |mean probability - share of actives| in 15 bins of equal mass, weighted by mass."""
-    bins, (weight, predicted, observed) = CALIBRATION_BINS, reliability(ranked)
-    gaps = np.abs(predicted - observed).sum(1)
-    assert weight.shape[1] == bins
-    error: FloatArray = gaps / ranked.rows
+    _, predicted, observed = reliability(ranked)
+    error: FloatArray = np.abs(predicted - observed).sum(1) / ranked.rows
     return error
 
 
@@ -207,7 +240,7 @@ def decisions(labels: IntArray, probabilities: FloatArray, mask: BoolArray) -> d
     tn = m - tp - fp - fn
     observed: FloatArray = (tp + tn) / m
     expected = (called_all * active_all + (m - called_all) * (m - active_all)) / m**2
-    f1 = np.where(tp + fp + fn > 0, 2 * tp / (2 * tp + fp + fn), 1.0)
+    f1 = np.where(tp + fp + fn > 0, 2 * tp / np.maximum(2 * tp + fp + fn, 1), 1.0)
     return {
         "accuracy": observed,
         "balanced_accuracy": (tp / active_all + tn / (m - active_all)) / 2,
@@ -237,7 +270,11 @@ def multiclass_metrics(
     taken = np.take_along_axis(probabilities, labels[..., None], 2)[..., 0]
     nats = -np.log(np.clip(taken, 1e-7, 1))
     with np.errstate(invalid="ignore"):
-        return {"accuracy": right.sum(1) / rows, "nll": np.where(mask, nats, 0).sum(1) / rows, "queries": rows * 1.0}
+        found = {"accuracy": right.sum(1) / rows, "nll": np.where(mask, nats, 0).sum(1) / rows}
+    finite = (np.isfinite(probabilities).all(2) | ~mask).all(1)
+    for values in found.values():
+        values[~finite] = np.nan
+    return {**found, "queries": rows * 1.0, "failed": np.where(finite, 0.0, 1.0)}
 
 
 def regression_metrics(
@@ -247,9 +284,9 @@ def regression_metrics(
     deviation: FloatArray | None = None,
     mask: BoolArray | None = None,
 ) -> dict[str, FloatArray]:
-    """Out-of-sample R^2 (against the support's mean ``[d]``), squared error and its root, and rank correlation, in the values' unit.
+    """Out-of-sample R^2 (against the support's mean ``[d]``), squared error and its root, and rank correlation.
 
-    ``coverage_90`` is the share of values in the predicted central 90 %, where there is a deviation.
+    ``coverage_90`` is the share of values in the predicted central 90 %, where every row has a deviation.
     """
     mask = np.ones(values.shape, bool) if mask is None else mask
     rows = mask.sum(1)
@@ -264,8 +301,10 @@ def regression_metrics(
         }
         if deviation is not None:
             inside = (np.abs(values - mean) <= NORMAL_90 * deviation) & mask
-            found["coverage_90"] = inside.sum(1) / rows
-        return {**found, "queries": rows * 1.0}
+            told = (np.isfinite(deviation) | ~mask).all(1)
+            found["coverage_90"] = np.where(told, inside.sum(1) / rows, np.nan)
+        finite = (np.isfinite(mean) | ~mask).all(1)
+        return {**found, "queries": rows * 1.0, "failed": np.where(finite, 0.0, 1.0)}
 
 
 def _spearman(values: FloatArray, mean: FloatArray) -> float:

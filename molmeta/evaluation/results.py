@@ -13,6 +13,7 @@ Predictions are what was measured; scores can be made again from them alone.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ import pyarrow.parquet
 from molmeta.core.task import TaskKind
 from molmeta.errors import InputError
 from molmeta.evaluation.fewshot import Refusal, TaskResult
-from molmeta.evaluation.scores import ALL, DrawResult, Score, TaskRecord, score_draws
+from molmeta.evaluation.scores import ALL, DrawResult, Score, TaskRecord, probable, score_draws
 from molmeta.files import write_whole
 
 FORMAT = 1
@@ -112,10 +113,20 @@ class Parts:
     def _path(self, task: str) -> Path:
         return self._folder / f"{quote(task, safe=' ')}.parquet"
 
-    def __contains__(self, task: str) -> bool:
-        return self._path(task).is_file()
+    def holds(self, task: str, digest: str) -> bool:
+        """Whether the task is finished, and was then what it is now (see :func:`task_digest`)."""
+        try:
+            known = pa.parquet.read_schema(self._path(task)).metadata or {}
+            return bool(json.loads(known[b"molmeta"])["digest"] == digest)
+        except (OSError, KeyError, ValueError, pa.ArrowException):
+            return False
 
-    def write(self, result: TaskResult) -> None:
+    def clear(self) -> None:
+        """Take away every finished task, and nothing else."""
+        for path in self._folder.glob("*.parquet"):
+            path.unlink()
+
+    def write(self, result: TaskResult, digest: str = "") -> None:
         """Keep what was predicted of a task; the file appears whole or not at all."""
         self._folder.mkdir(parents=True, exist_ok=True)
         draws = result.draws
@@ -132,6 +143,7 @@ class Parts:
             }
         )
         known = {
+            "digest": digest,
             "encode_seconds": result.encode_seconds,
             "refused": [[r.support_size, r.seed, r.reason] for r in result.refused],
         }
@@ -148,8 +160,7 @@ class Parts:
             known = json.loads(table.schema.metadata[b"molmeta"])
         except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
             raise InputError(
-                f"{self._path(task)} is damaged ({error}). Delete it and run the same evaluation again: this task alone "
-                "is done anew"
+                f"{self._path(task)} is damaged ({error}). Run the same evaluation again: this task alone is done anew"
             ) from error
         draws = [_draw(row) for row in table.to_batches() for row in _rows(row)]
         return draws, [Refusal(*refused) for refused in known["refused"]], known["encode_seconds"]
@@ -176,16 +187,27 @@ def _draw(row: Mapping[str, Any]) -> DrawResult:
     )
 
 
-def finish(folder: Path, method: str, records: Sequence[TaskRecord]) -> list[Score]:
-    """Score every finished task of a folder and write its tables; the folder is then a whole result."""
-    parts, scores = Parts(folder), []
-    for record in records:
-        draws, _, encode_seconds = parts.read(record.name)
-        scores += [_timed(score, encode_seconds) for score in score_draws(record, draws)]
+def task_digest(labels: np.ndarray[tuple[int], np.dtype[np.generic]], inputs: np.ndarray[Any, Any]) -> str:
+    """A short hash of a task's labels and of what stands for its inputs: a task that changed is another."""
+    return hashlib.sha256(labels.tobytes() + inputs.tobytes()).hexdigest()[:16]
+
+
+def score_folder(folder: Path, records: Sequence[TaskRecord]) -> list[Score]:
+    """Score every task of a folder from what was predicted of it."""
+    parts = {record.name: Parts(folder).read(record.name) for record in records}
+    certain = probable(draw for draws, _, _ in parts.values() for draw in draws)
+    return [
+        _timed(score, parts[record.name][2])
+        for record in records
+        for score in score_draws(record, parts[record.name][0], certain)
+    ]
+
+
+def finish(folder: Path, method: str, records: Sequence[TaskRecord], scores: Sequence[Score]) -> None:
+    """Write a folder's tables, ``scores.parquet`` last: with it, the folder is a whole result."""
     write_whole(folder / "tasks.parquet", _parquet(pa.Table.from_pylist([_record_row(r) for r in records], _TASKS)))
     write_scores(folder / "scores.csv", method, scores)
     write_scores(folder / "scores.parquet", method, scores)
-    return scores
 
 
 def _timed(score: Score, encode_seconds: float) -> Score:

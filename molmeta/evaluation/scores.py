@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
@@ -13,7 +13,13 @@ import numpy as np
 from molmeta.core.episode import Episode, numbered
 from molmeta.core.learner import Prediction
 from molmeta.core.task import FloatArray, IntArray, Task, TaskKind, TaskSource
-from molmeta.evaluation.metrics import BoolArray, binary_metrics, multiclass_metrics, regression_metrics
+from molmeta.evaluation.metrics import (
+    BoolArray,
+    are_probabilities,
+    binary_metrics,
+    multiclass_metrics,
+    regression_metrics,
+)
 
 ALL = "all"
 # The parts of a query that are scored apart, and what each leaves out.
@@ -57,6 +63,7 @@ class TaskRecord:
         structure: ``[n]`` uint64, equal for the same molecule; or empty.
         trained: ``[n]`` whether the model was trained on the molecule; None where nobody knows.
         exact: ``[n]`` False where a value is only a bound; None where the source does not say.
+        trained_task: whether the model was trained on this very task.
         similarity: ``[n]`` Tanimoto similarity to the nearest training molecule; empty where not known.
         description: what is known of the assay in words.
     """
@@ -71,6 +78,7 @@ class TaskRecord:
     exact: BoolArray | None = None
     similarity: np.ndarray[tuple[int], np.dtype[np.float32]] = field(default_factory=lambda: np.zeros(0, np.float32))
     description: Mapping[str, str] = field(default_factory=dict)
+    trained_task: bool = False
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -161,15 +169,27 @@ class DrawResult:
         )
 
 
-def score_draws(task: TaskRecord, draws: Sequence[DrawResult]) -> list[Score]:
-    """Score the draws of one task: every subset's metrics for each."""
+def probable(draws: Iterable[DrawResult]) -> bool:
+    """Whether what a method said of two classes can be read as probabilities, in every draw alike."""
+    return all(are_probabilities(draw.predicted) for draw in draws)
+
+
+def score_draws(task: TaskRecord, draws: Sequence[DrawResult], probabilities: bool | None = None) -> list[Score]:
+    """Score the draws of one task: every subset's metrics for each.
+
+    Args:
+        task: what was asked.
+        draws: what was predicted.
+        probabilities: see :func:`probable`; None: decided over these draws.
+    """
     scores = []
+    probabilities = probable(draws) if probabilities is None else probabilities
     for _, group in groupby(draws, key=lambda d: (d.predicted.shape, d.deviation is None)):
         same = list(group)
         parts = [dict(task.parts(draw)) for draw in same]
         for subset in parts[0]:
             mask = np.stack([part[subset] for part in parts])
-            found = _metrics(task, same, mask)
+            found = _metrics(task, same, mask, probabilities)
             scores += [
                 Score(
                     task.name,
@@ -183,7 +203,9 @@ def score_draws(task: TaskRecord, draws: Sequence[DrawResult]) -> list[Score]:
     return scores
 
 
-def _metrics(task: TaskRecord, draws: Sequence[DrawResult], mask: BoolArray) -> dict[str, FloatArray]:
+def _metrics(
+    task: TaskRecord, draws: Sequence[DrawResult], mask: BoolArray, probabilities: bool
+) -> dict[str, FloatArray]:
     """Every metric that the task's kind has, ``[d]`` each; the draws have queries of one length."""
     labels = np.stack([numbered(task.labels[d.query], d.classes) for d in draws])
     predicted = np.stack([d.predicted for d in draws])
@@ -196,9 +218,10 @@ def _metrics(task: TaskRecord, draws: Sequence[DrawResult], mask: BoolArray) -> 
     elif task.kind is TaskKind.MULTICLASS:
         found = multiclass_metrics(labels.astype(np.int64), predicted, mask)
     else:
-        found = binary_metrics(labels.astype(np.int64), predicted, mask)
+        found = binary_metrics(labels.astype(np.int64), predicted, mask, probabilities)
         share = np.array([s.mean() for s in supports])
         # The literature's other definition: above the support's share of actives, not the query's.
         found["delta_auprc_support"] = found["average_precision"] - share
         found["support_share"] = share
-    return {**found, "seconds": np.array([d.seconds for d in draws])}
+    same = np.ones(len(draws))
+    return {**found, "seconds": np.array([d.seconds for d in draws]), "trained_task": same * task.trained_task}

@@ -17,7 +17,8 @@ class Summary:
 
     Attributes:
         mean: mean over tasks of the per-task means.
-        error: standard error over tasks, sd(ddof=1) / sqrt(tasks); of a single task: over its draws.
+        error: standard error over tasks, sd(ddof=1) / sqrt(tasks); where the scores are of one task alone, as N-way
+            episodes are: over its draws.
         tasks: how many tasks have a value.
         undefined: draws whose value is NaN (a query with one class).
     """
@@ -48,6 +49,6 @@ def summarise(scores: Sequence[Score], metric: str, support_size: int, subset: s
     undefined = sum(not np.isfinite(value) for value in asked)
     if len(values) == 0:
         return Summary(float("nan"), float("nan"), 0, undefined)
-    units = values if len(values) > 1 else np.array([value for value in asked if np.isfinite(value)])
+    units = values if len({s.task for s in scores}) > 1 else np.array([value for value in asked if np.isfinite(value)])
     error = float(units.std(ddof=1) / np.sqrt(len(units))) if len(units) > 1 else float("nan")
     return Summary(float(values.mean()), error, len(values), undefined)

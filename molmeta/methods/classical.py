@@ -112,7 +112,6 @@ def _logits(probabilities: FloatArray, classes: int) -> torch.Tensor:
     return torch.from_numpy(np.pad(np.log(doubted), ((0, 0), (0, classes - k))))
 
 
-def with_deviation(mean: FloatArray, deviation: float | FloatArray = 1.0) -> FloatArray:
-    """``[m, 2]`` means and deviations. 1 is the support's own spread: all that a point estimate can say, and near the
-    truth where a few labels explain little of the variance."""
+def with_deviation(mean: FloatArray, deviation: float | FloatArray = np.nan) -> FloatArray:
+    """``[m, 2]`` means and deviations; NaN says that an estimator has none."""
     return np.stack([mean, np.broadcast_to(deviation, mean.shape)], axis=1)

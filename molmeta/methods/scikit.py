@@ -55,6 +55,13 @@ class ScikitLearner(Classical):
 
 
 def _answer(estimator: Any, kind: TaskKind, query: Fingerprints) -> FloatArray:
+    try:
+        return _predicted(estimator, kind, query)
+    except (ValueError, TypeError) as error:
+        raise SupportError(f"{type(estimator).__name__} cannot predict {len(query)} rows: {error}") from error
+
+
+def _predicted(estimator: Any, kind: TaskKind, query: Fingerprints) -> FloatArray:
     if not kind.is_classification:
         return with_deviation(np.asarray(estimator.predict(query), np.float64).reshape(len(query)))
     if hasattr(estimator, "predict_proba"):
@@ -180,8 +187,9 @@ class Sklearn(ScikitLearner):
     config: SklearnConfig
     laws = Laws(kinds=frozenset(TaskKind), support_order_invariant=False, class_equivariant=False)
 
-    def __init__(self, backbone: Backbone, config: SklearnConfig | None = None) -> None:
+    def __init__(self, backbone: Backbone, config: SklearnConfig | None = None, estimator: Any = None) -> None:
         super().__init__(backbone, config)
+        self._given = estimator
         made = self._make()
         if hasattr(made, "predict_proba") or hasattr(made, "decision_function"):
             kinds = frozenset({TaskKind.BINARY, TaskKind.MULTICLASS})
@@ -197,7 +205,7 @@ class Sklearn(ScikitLearner):
         return self._make()
 
     def _make(self) -> Any:
-        found = ESTIMATORS.load(self.config.estimator)
+        found = ESTIMATORS.load(self.config.estimator) if self._given is None else self._given
         try:
             is_made = hasattr(found, "get_params") and not isinstance(found, type)
             made = clone(found).set_params(**self.config.params) if is_made else found(**self.config.params)

@@ -3,8 +3,9 @@
     k(x, x') = a^2 sum_j min(x_j, x'_j) / sum_j max(x_j, x'_j)
 
 The kernel is Ralaivola et al. (2005, doi:10.1016/j.neunet.2005.07.009). Labels are centred on the support's mean
-(classes are -1 and 1); amplitude and noise maximise the support's marginal likelihood. The probability of a class is
-the tail of the predictive normal.
+(classes are -1 and 1); amplitude and noise maximise the support's marginal likelihood times weak log-normal priors:
+without them, three supports of 16 out of four are explained as noise alone, and every compound gets the base rate. The
+probability of a class is the tail of the predictive normal.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ from molmeta.core.learner import Laws
 from molmeta.core.task import FloatArray, TaskKind
 from molmeta.methods.classical import Classical, Fitted, Labels, with_deviation
 from molmeta.methods.tanimoto import Fingerprints, tanimoto
+
+
+PRIOR = np.log([1.0, 0.3])  # of amplitude and noise
+PRIOR_WIDTH = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,7 +90,10 @@ class Posterior:
 
 
 def fit_scales(eigenvalues: FloatArray, projected: FloatArray, min_noise: float) -> tuple[float, float]:
-    """The amplitude a^2 and noise variance that maximise the marginal likelihood.
+    """The amplitude a^2 and noise variance that are likeliest a posteriori.
+
+    The priors are log-normal, a factor of e wide, around an amplitude of 1 and a noise of 0.3: centred labels of two
+    classes have a variance of 1 or less, those of a regression of 1.
 
     Args:
         eigenvalues: ``[n]`` of the kernel of amplitude 1.
@@ -99,10 +107,11 @@ def fit_scales(eigenvalues: FloatArray, projected: FloatArray, min_noise: float)
         variances = amplitude * eigenvalues + noise + min_noise
         slope = 1 / variances - power / variances**2
         gradient = np.array([amplitude * (slope @ eigenvalues), noise * slope.sum()])
-        return float((power / variances + np.log(variances)).sum()), gradient
+        off = (log_scales - PRIOR) / PRIOR_WIDTH
+        return float((power / variances + np.log(variances)).sum() + off @ off), gradient + 2 * off / PRIOR_WIDTH
 
     spread = max(float(power.mean()), 1e-6)
-    starts = [np.log([spread, share * spread]) for share in (0.05, 0.5)]
+    starts = [PRIOR, *(np.log([spread, share * spread]) for share in (0.05, 0.5))]
     runs = [minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(-12, 6)] * 2) for start in starts]
     amplitude, noise = np.exp(min(runs, key=lambda run: float(run.fun)).x)
     return float(amplitude), float(noise) + min_noise

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import torch
 
 from molmeta.bundle import Bundle, mix, shipped
+from molmeta.config import to_mapping
 from molmeta.core.episode import EpisodeBatch
 from molmeta.core.learner import Encoding, Laws, Learner, Prediction
 from molmeta.core.task import Inputs, TaskKind
 from molmeta.devices import choose_device
+from molmeta.domains.molecules.fingerprints import Counts, CountsConfig
 from molmeta.errors import ConfigError, ModelFileError
 from molmeta.evaluation.fewshot import Model, ScoreFunction
 from molmeta.export import member_of_run
+from molmeta.methods.scikit import Sklearn
 from molmeta.recipe import make_learner
 
 _COUNTS = {"name": "counts"}
@@ -107,11 +112,11 @@ def load_candidate(model: str | Bundle | Learner | ScoreFunction, device: str = 
     if isinstance(model, Bundle):
         return _of_bundle(str(model.card.get("name", "bundle")), model)
     if isinstance(model, Learner):
-        return Candidate(type(model).__name__, model)
+        return _of_learner(type(model).__name__, model)
     if not isinstance(model, str):
-        return Candidate(getattr(model, "__name__", type(model).__name__), model)
+        return _of_object(model)
     if model in BASELINES:
-        return Candidate(model, make_learner(BASELINES[model], _COUNTS), about=BASELINES[model])
+        return _of_learner(model, make_learner(BASELINES[model], _COUNTS))
     folder = Path(model)
     if (folder / "config.toml").is_file():
         card = folder / "card.json"
@@ -148,8 +153,37 @@ def _imported(path: str) -> Candidate:
     except AttributeError as error:
         raise ConfigError(f'"{path}": module {module} has no {attribute}') from error
     if hasattr(found, "fit"):
-        method = {"name": "sklearn", "estimator": path}
-        return Candidate(attribute, make_learner(method, _COUNTS), about=method)
+        return _of_learner(attribute, make_learner({"name": "sklearn", "estimator": path}, _COUNTS))
+    source = Path(getattr(sys.modules[module], "__file__", None) or "")
+    code = hashlib.sha256(source.read_bytes()).hexdigest()[:16] if source.is_file() else ""
+    return replace(_of_object(found), name=attribute, about={"function": path, "code": code})
+
+
+def _of_learner(name: str, learner: Learner) -> Candidate:
+    """Told apart from others by its settings and weights."""
+    digest = hashlib.sha256()
+    for key, tensor in learner.state_dict().items():
+        digest.update(key.encode() + tensor.cpu().contiguous().numpy().tobytes())
+    config = getattr(learner, "config", None)
+    return Candidate(
+        name,
+        learner,
+        about={
+            "method": f"{type(learner).__module__}:{type(learner).__name__}",
+            "settings": to_mapping(config) if is_dataclass(config) else str(config),
+            "digest": digest.hexdigest()[:16],
+        },
+    )
+
+
+def _of_object(found: Any) -> Candidate:
+    name = getattr(found, "__name__", type(found).__name__)
+    if hasattr(found, "fit"):
+        learner = Sklearn(Counts(CountsConfig()), estimator=found)
+        return Candidate(name, learner, about={"estimator": repr(found), "class": f"{type(found).__module__}:{name}"})
     if not callable(found):
-        raise ConfigError(f'"{path}" is neither a scikit-learn estimator nor a function (support, query) -> scores')
-    return Candidate(attribute, found, about={"function": path})
+        raise ConfigError(
+            f"{found!r:.60} is neither a model, a scikit-learn estimator nor a function of support and query"
+        )
+    # Nobody can tell whether a function of the same name is the same: its result is not gone on with.
+    return Candidate(name, found, about={"function": name, "once": uuid4().hex})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import operator
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -45,12 +46,19 @@ class Question:
 
     def __post_init__(self) -> None:
         problems = []
+        try:
+            sizes: Any = self.sizes
+            sizes = [sizes] if isinstance(sizes, int) else sizes
+            object.__setattr__(self, "sizes", tuple(dict.fromkeys(operator.index(size) for size in sizes)))
+            _ = operator.index(self.seeds) + operator.index(self.tasks)
+        except TypeError as error:
+            raise ConfigError(f"sizes are whole numbers, seeds and tasks one each: {error}") from error
         for what, value, known in (("split", self.split, Split), ("kind", self.kind, TaskKind)):
             if value not in list(known):
                 problems.append(f'unknown {what} "{value}"; known: {", ".join(known)}')
         if self.draws not in DRAWS:
             problems.append(f'unknown way to draw "{self.draws}"; known: {", ".join(DRAWS)}')
-        if not self.sizes or min(self.sizes) < 1 or self.seeds < 1 or self.tasks < 0:
+        if min(self.sizes, default=0) < 1 or self.seeds < 1 or self.tasks < 0:
             problems.append("support sizes and seeds are positive numbers")
         if problems:
             raise ConfigError("\n".join(problems))
@@ -111,7 +119,7 @@ def question(protocol: str = "fsmol", **changes: Any) -> Question:
         raise ConfigError(f'unknown protocol "{protocol}".{hint} Known: {", ".join(PROTOCOLS)}')
     base = PROTOCOLS[protocol]
     given = {name: value for name, value in changes.items() if value is not None}
-    if given.get("source", base.source) != base.source:  # the benchmark's settings are its own source's
-        base = replace(base, settings=(), name="own")
+    if given.get("source", base.source) != base.source:  # nothing of the benchmark fits another source
+        base = Question()
     given["settings"] = (*base.settings, *given.get("settings", ()))
     return replace(base, **given)

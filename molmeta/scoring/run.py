@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import platform
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,18 +20,16 @@ from molmeta.bundle import Bundle
 from molmeta.core.learner import Learner
 from molmeta.core.task import Task, TaskKind, TaskSource
 from molmeta.domains.molecules.workers import start_worker
-from molmeta.errors import ConfigError, InputError
+from molmeta.errors import ConfigError, MolmetaError
 from molmeta.evaluation.calibration import Calibration, calibrations
 from molmeta.evaluation.fewshot import DrawRule, ScoreFunction, evaluate_task
-from molmeta.evaluation.results import FORMAT, Parts, Result, finish, write_scores
+from molmeta.evaluation.results import Parts, Result, finish, score_folder, task_digest, write_scores
 from molmeta.evaluation.scores import TaskRecord
 from molmeta.files import check_writable, write_whole
 from molmeta.scoring.candidates import Candidate, load_candidate
+from molmeta.scoring.claim import TABLES, check_free, claim, make_header
 from molmeta.scoring.overlap import Training, overlap
 from molmeta.scoring.protocols import Question, question
-
-_VERSIONS = ("molmeta", "torch", "rdkit", "scikit-learn", "numpy", "scipy")
-TABLES = (".csv", ".parquet")
 
 Progress = Callable[[int, int], None]  # tasks done, of how many
 
@@ -72,6 +69,8 @@ def evaluate(
         InputError: ``out`` holds something else.
     """
     asked = question(protocol, **changes) if isinstance(protocol, str) else protocol
+    if workers > 1 and not isinstance(model, str):
+        raise ConfigError("several workers need a model by name or file; or give workers=1")
     if out is not None and Path(out).suffix in TABLES:
         check_writable(Path(out), force)
     candidate = load_candidate(model, device)
@@ -79,22 +78,20 @@ def evaluate(
     if not candidate.serves(TaskKind(asked.kind)):
         raise ConfigError(f"{method} does not serve {asked.kind} tasks")
     with _folder(out) as folder:
-        header = _header(method, asked, candidate, command)
-        _check_free(folder, header, force)
+        header = make_header(method, asked, candidate, command)
+        check_free(folder, header, force)
         source, tasks, draw = asked.open()
-        _claim(folder, header, force)
-        todo = [task for task in tasks if task.name not in Parts(folder)]
-        if progress is not None:
-            progress(len(tasks) - len(todo), len(tasks))
-        if workers > 1 and len(todo) > 1:
-            if not isinstance(model, str):
-                raise ConfigError("several workers need a model by name or file; or give workers=1")
-            finished = _on_workers(model, device, asked, folder, [task.name for task in todo], workers)
-        else:
-            finished = _here(candidate, source, todo, draw, asked, folder)
-        for done, _ in enumerate(finished, start=len(tasks) - len(todo) + 1):
+        claim(folder, header, force)
+        todo = [task for task in tasks if not Parts(folder).holds(task.name, _digest(task, source))]
+        done = len(tasks) - len(todo)
+        finished = (
+            _on_workers(model, device, asked, folder, [task.name for task in todo], workers)
+            if workers > 1 and len(todo) > 1 and isinstance(model, str)
+            else (_evaluate(candidate, source, task, draw, asked, folder) for task in todo)
+        )
+        for i, _ in enumerate(chain([""], finished)):
             if progress is not None:
-                progress(done, len(tasks))
+                progress(done + i, len(tasks))
         result = _complete(folder, method, candidate, source, tasks)
     if out is None or Path(out).suffix in TABLES:
         result = replace(result, folder=None)
@@ -113,74 +110,19 @@ def _folder(out: Path | str | None) -> Iterator[Path]:
         yield Path(passing)
 
 
-def _header(method: str, asked: Question, candidate: Candidate, command: str) -> dict[str, Any]:
-    return {
-        "format": FORMAT,
-        "method": method,
-        "protocol": asked.as_json(),
-        "model": dict(candidate.about),
-        "command": command,
-        "environment": _environment(),
-    }
-
-
-def _check_free(folder: Path, header: Mapping[str, Any], force: bool) -> None:
-    """Refuse, before any work, a folder that is not this evaluation's.
-
-    Raises:
-        InputError: it holds something else, or cannot be made.
-    """
-    path = folder / "result.json"
-    if path.is_file() and not force:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        differs = [key for key in ("method", "protocol", "model", "environment") if found.get(key) != header[key]]
-        if differs:
-            raise InputError(
-                f"{folder} holds another evaluation ({' and '.join(differs)} differ). Name another folder with --out, "
-                "or give --force to overwrite it"
-            )
-    if folder.is_file() or (not path.is_file() and folder.is_dir() and any(folder.iterdir())):
-        raise InputError(f"{folder} exists and is not a result of molmeta evaluate; name another folder with --out")
-    if not folder.parent.is_dir():
-        raise InputError(f"there is no folder {folder.parent}; make it first")
-
-
-def _claim(folder: Path, header: Mapping[str, Any], force: bool) -> None:
-    """Make the folder this evaluation's; the finished tasks of the same one are kept."""
-    path = folder / "result.json"
-    if force and path.is_file():
-        shutil.rmtree(folder / "draws", ignore_errors=True)
-        for old in (path, folder / "tasks.parquet", *(folder / f"scores{suffix}" for suffix in TABLES)):
-            old.unlink(missing_ok=True)
-    if not path.is_file():
-        folder.mkdir(exist_ok=True)
-        write_whole(path, json.dumps(header, indent=1).encode())
-
-
-def _environment() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in _VERSIONS:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "?"
-    return found
-
-
-def _here(
-    candidate: Candidate, source: TaskSource, tasks: list[Task], draw: DrawRule, asked: Question, folder: Path
-) -> Iterator[str]:
-    for task in tasks:
-        _evaluate(candidate, source, task, draw, asked, folder)
-        yield task.name
-
-
 def _evaluate(
     candidate: Candidate, source: TaskSource, task: Task, draw: DrawRule, asked: Question, folder: Path
-) -> None:
+) -> str:
     with _one_thread():
         found = evaluate_task(candidate.model, source, task, sizes=asked.sizes, seeds=range(asked.seeds), draw=draw)
-    Parts(folder).write(found)
+    Parts(folder).write(found, _digest(task, source))
+    return task.name
+
+
+def _digest(task: Task, source: TaskSource) -> str:
+    """Which data a task's predictions are of."""
+    structures = getattr(source, "structures", None)
+    return task_digest(task.labels, structures(task.rows) if structures else task.rows)
 
 
 @contextmanager
@@ -215,8 +157,7 @@ def _start(model: str, device: str, asked: Question, folder: Path) -> None:
 
 def _work(task: str) -> str:
     (own,) = _worker
-    _evaluate(own.candidate, own.source, own.tasks[task], own.draw, own.asked, own.folder)
-    return task
+    return _evaluate(own.candidate, own.source, own.tasks[task], own.draw, own.asked, own.folder)
 
 
 def _on_workers(model: str, device: str, asked: Question, folder: Path, todo: list[str], workers: int) -> Iterator[str]:
@@ -231,6 +172,16 @@ def _on_workers(model: str, device: str, asked: Question, folder: Path, todo: li
     try:
         for future in as_completed([pool.submit(_work, name) for name in todo]):
             yield future.result()
+    except BrokenProcessPool as error:
+        raise MolmetaError(
+            "a worker process ended before its work (out of memory, perhaps; or, in a script, the call does not stand "
+            'under "if __name__ == "__main__":"). Finished tasks are kept: run it again with fewer workers'
+        ) from error
+    except BaseException:
+        # What is at work is lost and done anew; a task can take hours, and nobody waits for it after Ctrl-C.
+        for process in list((getattr(pool, "_processes", None) or {}).values()):
+            process.terminate()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -239,19 +190,28 @@ def _complete(folder: Path, method: str, candidate: Candidate, source: TaskSourc
     """Score what was predicted and write the tables."""
     training = Training.of(candidate.bundle, source)
     records = [_record(task, source, training) for task in tasks]
+    scores = score_folder(folder, records)
     header = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    header["overlap"] = overlap(records, training)
     refused = [refusal for task in tasks for refusal in Parts(folder).read(task.name)[1]]
-    header["refused"] = {str(n): sum(r.support_size == n for r in refused) for n in header["protocol"]["sizes"]}
-    scores = finish(folder, method, records)
+    header |= {
+        "overlap": overlap(records, training),
+        "refused": {str(n): sum(r.support_size == n for r in refused) for n in header["protocol"]["sizes"]},
+        "refused_because": {str(r.support_size): r.reason for r in reversed(refused)},  # the first of each size
+    }
     result = Result(method, header, scores, folder, {record.name: record for record in records})
     found = calibrations(result.kind, result)
     header["pooled_ece"] = {str(n): round(c.ece, 5) for n, c in found.items() if isinstance(c, Calibration)}
     write_whole(folder / "result.json", json.dumps(header, indent=1).encode())
+    finish(folder, method, records, scores)
     return result
 
 
 def _record(task: Task, source: TaskSource, training: Training) -> TaskRecord:
     record, nearest = TaskRecord.of(task, source), getattr(source, "similarity_to_train", None)
     similarity = nearest(task) if nearest else record.similarity
-    return replace(record, trained=training.saw(record.structure), similarity=similarity)
+    return replace(
+        record,
+        trained=training.saw(record.structure),
+        similarity=similarity,
+        trained_task=task.name in training.tasks,
+    )

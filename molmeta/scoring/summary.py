@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -30,29 +30,41 @@ def headline(result: Result) -> tuple[str, ...]:
 def lines(result: Result) -> list[str]:
     """A line a support size: the headline metrics, mean ± standard error over tasks; and what a reader should know."""
     metrics, scores = headline(result), result.scores
-    asked = result.header["protocol"]
-    total = result.header["overlap"]["tasks"]
+    asked, because = result.header["protocol"], result.header["refused_because"]
     found = ["support  tasks  " + "  ".join(f"{name:<15}" for name in metrics)]
     for size in asked["sizes"]:
-        if size not in result.sizes:
-            found.append(f"{size:>7}      0  no task is large enough")
-            continue
-        means = [summarise(scores, name, size) for name in metrics]
-        found.append(f"{size:>7}  {means[0].tasks:>5}  " + "  ".join(f"{m!s:<15}" for m in means))
-    small = [size for size in asked["sizes"] if 0 < len(per_task(scores, metrics[0], size)) < total]
-    if small:
-        found.append(f"At {_listed(small)} not all of the {total} tasks can be drawn: lines are not of the same tasks.")
-    undefined = sum(summarise(scores, metrics[0], size).undefined for size in asked["sizes"])
-    if undefined:
-        found.append(f"{undefined} draws have a query without a score (one class only).")
-    if result.kind is TaskKind.BINARY:
-        chance = ", ".join(f"{summarise(scores, 'chance', size).mean:.3f} at {size}" for size in result.sizes)
-        found.append(f"A random ranking's delta_auprc is a little above 0: {chance}.")
-    if pooled := result.header.get("pooled_ece"):
-        found.append(
-            "ece pooled over tasks: " + ", ".join(f"{ece:.3f} at {size}" for size, ece in pooled.items()) + "."
+        if size in result.sizes:
+            means = [summarise(scores, name, size) for name in metrics]
+            found.append(f"{size:>7}  {means[0].tasks:>5}  " + "  ".join(f"{m!s:<15}" for m in means))
+        else:
+            found.append(f"{size:>7}      0  no draw: {because.get(str(size), 'every one was refused')}")
+    return [*found, *_notes(result, metrics[0]), *audit(result)]
+
+
+def _notes(result: Result, metric: str) -> list[str]:
+    """What is not seen in the means: draws that were refused, failed or have no score; chance; calibration."""
+    scores, total, found = result.scores, result.header["overlap"]["tasks"], []
+    if len({s.task for s in scores}) == 1 < total or (total == 1 and scores):
+        found.append("± is over the draws of the one task.")
+    fewer = [n for n in result.sizes if len({s.task for s in scores if s.support_size == n}) < total]
+    if fewer:
+        found.append(f"At {_listed(fewer)} not all of the {total} tasks can be drawn: lines are not of the same tasks.")
+    if refused := {n: count for n, count in result.header["refused"].items() if count and int(n) in result.sizes}:
+        found.append("Draws refused: " + ", ".join(f"{count} at {n}" for n, count in refused.items()) + ".")
+    whole = [s for s in scores if s.subset == ALL]
+    if failed := sum(s.values["failed"] > 0 for s in whole):
+        found.append(f"{failed} draws have predictions that are not finite, and no score: the model diverged there.")
+    if undefined := sum(not np.isfinite(s.values[metric]) and not s.values["failed"] for s in whole):
+        found.append(f"{undefined} draws have a query of one class or value, and no score.")
+    if result.kind is TaskKind.BINARY and whole:
+        above = ", ".join(
+            f"{summarise(scores, 'chance', n).mean:.3f} at {n} (above it: {summarise(scores, 'above_chance', n)})"
+            for n in result.sizes
         )
-    return [*found, *audit(result)]
+        found.append(f"A random ranking's delta_auprc is a little above 0: {above}.")
+    if pooled := result.header.get("pooled_ece"):
+        found.append(f"ece pooled over tasks: {', '.join(f'{ece:.3f} at {n}' for n, ece in pooled.items())}.")
+    return found
 
 
 def audit(result: Result) -> list[str]:
@@ -71,7 +83,21 @@ def audit(result: Result) -> list[str]:
                 f"  {leaves_out} ({left_out:.1%} of rows): {np.mean(list(part.values())):.3f} "
                 f"on {len(part)} tasks; {np.mean(shared):.3f} with every row of the same tasks"
             )
-    return [f"{metric} at {smallest} over a part of the query:", *found] if found else []
+    found += _by_training(result, every)
+    return [f"{metric} at {smallest}, looked at closer:", *found] if found else []
+
+
+def _by_training(result: Result, every: Mapping[str, float]) -> list[str]:
+    """Tasks whose molecules were all trained on, and the others."""
+    share = {name: task.trained.mean() for name, task in result.tasks.items() if task.trained is not None}
+    known = [every[task] for task, seen in share.items() if seen == 1 and task in every]
+    other = [every[task] for task, seen in share.items() if seen < 1 and task in every]
+    if not known or not other:
+        return []
+    return [
+        f"  {len(known)} tasks of molecules that were all trained on: {np.mean(known):.3f}; the other {len(other)}: "
+        f"{np.mean(other):.3f}"
+    ]
 
 
 def training_lines(result: Result) -> list[str]:
@@ -82,8 +108,10 @@ def training_lines(result: Result) -> list[str]:
         share = seen["trained_molecules"] / seen["molecules"]
         found.append(
             f"{seen['trained_molecules']:,} of the {seen['molecules']:,} molecules ({share:.0%}) stand in the model's "
-            "training under other assays"
+            "training"
         )
+    else:
+        found.append("What of these molecules the model was trained on is not known")
     if trained := seen["trained_tasks"]:
         found.append(
             f"{len(trained)} of {seen['tasks']} assays were trained on; their scores say nothing of new ones: "
@@ -95,12 +123,27 @@ def training_lines(result: Result) -> list[str]:
 def against(result: Result, other: Result) -> list[str]:
     """A line a support size: the paired difference to another result."""
     metric = headline(result)[0]
-    found = [f"{result.method} - {other.method}, {metric}, paired over tasks:"]
-    for size in result.sizes:
-        if size in other.sizes:
-            gap = compare(per_task(result.scores, metric, size), per_task(other.scores, metric, size))
-            found.append(f"{size:>7}  {gap}")
-    return found if len(found) > 1 else [f"{other.method} has no score at these support sizes"]
+    name = other.method if other.method != result.method else f"{other.method} ({other.folder or 'the other'})"
+    found = [f"{result.method} - {name}, {metric}, paired over tasks:", *unlike([result, other])]
+    gaps = [
+        (size, compare(per_task(result.scores, metric, size), per_task(other.scores, metric, size)))
+        for size in result.sizes
+        if size in other.sizes
+    ]
+    if not any(gap.tasks for _, gap in gaps):
+        return [f"{name} has no {metric} of these tasks at these support sizes"]
+    return [*found, *(f"{size:>7}  {gap}" for size, gap in gaps)]
+
+
+def unlike(results: Sequence[Result]) -> list[str]:
+    """A warning for each way in which results were not asked alike."""
+    asked = [result.header["protocol"] for result in results if result.header]
+    found = []
+    for key in ("source", "split", "kind", "draws", "settings"):
+        answers = {str(protocol.get(key)): None for protocol in asked}
+        if len(answers) > 1:
+            found.append(f"Not asked alike: {key} {' and '.join(answers)}")
+    return found
 
 
 def compared(
@@ -117,6 +160,7 @@ def compared(
     metric = metric or headline(results[0])[0]
     higher = metric not in LOWER_IS_BETTER
     found = [f"{metric} ({'higher' if higher else 'lower'} is better; {subset} query rows), paired over tasks"]
+    found += unlike(results)
     for size in sizes or sorted(set.intersection(*(set(result.sizes) for result in results))):
         means = {name: per_task(result.scores, metric, size, subset) for name, result in methods.items()}
         if lacking := [name for name, of_task in means.items() if not of_task]:

@@ -227,10 +227,10 @@ def test_the_tasks_that_are_said_to_be_needed_find_the_gain_as_often_as_said() -
     pilot = rng.normal(0, 1, 400)
     pilot = 0.03 * (pilot - pilot.mean()) / pilot.std(ddof=1)
     needed = tasks_needed(pilot, gain=0.01, power=0.8)
-    assert needed == 71  # (1.960 + 0.842)^2 x 9 = 70.6
-    drawn = rng.normal(0.01, 0.03, (4000, needed))
-    z = drawn.mean(1) / (drawn.std(1, ddof=1) / np.sqrt(needed))
-    assert np.mean(np.abs(z) > 1.96) == pytest.approx(0.8, abs=0.03)
+    assert needed == 74  # pi / 3 x (1.960 + 0.842)^2 x 9 = 74.0
+    drawn = rng.normal(0.01, 0.03, (1500, needed))
+    assert np.mean(wilcoxon(drawn, axis=1).pvalue < 0.05) == pytest.approx(0.8, abs=0.03)
+    assert tasks_needed([0.01, 0.0101], gain=0.01) == 6  # fewer cannot reach 5 % however alike they are
 
 
 def test_the_detectable_gain_turns_the_needed_tasks_round() -> None:

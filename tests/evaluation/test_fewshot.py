@@ -143,6 +143,9 @@ def test_the_default_draw_is_keyed_by_task_size_and_seed() -> None:
     assert all(sorted([*s, *q]) == list(range(40)) for s, q in draws)
 
 
+FACTS = {"queries", "seconds", "failed", "trained_task"}
+
+
 def test_each_kind_has_its_metrics() -> None:
     source = Source()
     names = {}
@@ -151,8 +154,8 @@ def test_each_kind_has_its_metrics() -> None:
         (found,) = evaluate(model, source, source.tasks(Split.VALID, kind)[:1], sizes=(9,), seeds=range(1))
         names[kind] = set(found.values)
     assert {"accuracy", "nll", "delta_auprc", "roc_auc", "brier", "ece", "ef1"} < names[TaskKind.BINARY]
-    assert names[TaskKind.MULTICLASS] == {"accuracy", "nll", "queries", "seconds"}
-    assert names[TaskKind.REGRESSION] == {"r2", "rmse", "mse", "spearman", "coverage_90", "queries", "seconds"}
+    assert names[TaskKind.MULTICLASS] == {"accuracy", "nll"} | FACTS
+    assert names[TaskKind.REGRESSION] == {"r2", "rmse", "mse", "spearman", "coverage_90"} | FACTS
 
 
 class Written(Source):
@@ -201,6 +204,12 @@ def test_a_function_that_returns_something_else_is_refused_by_task() -> None:
     task = source.tasks(Split.VALID)[0]
     with pytest.raises(InputError, match=rf"{task.name}.*one score a molecule"):
         evaluate(lambda _, query: np.zeros((len(query), 2)), source, [task], sizes=(8,))
+    with pytest.raises(InputError, match=rf"{task.name}.*scores are not finite"):
+        evaluate(lambda _, query: [float("nan")] * len(query), source, [task], sizes=(8,))
+    with pytest.raises(InputError, match=rf"{task.name}.*ZeroDivisionError"):
+        evaluate(lambda _, query: [1 / 0 for _ in query], source, [task], sizes=(8,))
+    tensors = evaluate(lambda _, query: torch.rand(len(query), requires_grad=True), source, [task], sizes=(8,))
+    assert all(np.isfinite(s.values["roc_auc"]) for s in tensors)
 
 
 def test_n_way_episodes_of_one_large_task_are_numbered_by_their_own_classes() -> None:

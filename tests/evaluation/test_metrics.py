@@ -91,6 +91,14 @@ def test_chance_is_what_random_rankings_score_on_average() -> None:
     assert np.mean(above) == pytest.approx(0)
 
 
+@pytest.mark.parametrize("levels", [1, 2, 4])
+def test_a_random_ranking_is_at_chance_however_many_rows_are_tied(levels: int) -> None:
+    labels = np.array([1, 1, 0, 0, 0, 0])
+    scores = np.arange(6.0) // (6 / levels)
+    above = [metrics_of_draw(labels, scores[list(order)])["above_chance"] for order in permutations(range(6))]
+    assert np.mean(above) == pytest.approx(0)
+
+
 def test_calibration_error_is_that_of_equal_mass_bins(rng: np.random.Generator) -> None:
     labels, probabilities = draws(rng, 2, 150, step=1e-9)
     for y, p, found in zip(labels, probabilities, binary_metrics(labels, probabilities)["ece"], strict=True):
@@ -117,7 +125,8 @@ def test_a_reliability_curve_keeps_every_row_and_every_active(rng: np.random.Gen
 @pytest.mark.parametrize("labels", [[0, 0, 0], [1, 1, 1]])
 def test_a_query_of_one_class_has_no_ranking(labels: list[int]) -> None:
     found = metrics_of_draw(np.array(labels), np.array([0.1, 0.5, 0.9]))
-    ranking = ("delta_auprc", "average_precision", "roc_auc", "ef1", "bedroc", "chance", "balanced_accuracy")
+    ranking = ("delta_auprc", "above_chance", "average_precision", "roc_auc", "ef1", "bedroc", "chance")
+    assert all(np.isnan(found[name]) for name in ("balanced_accuracy", "f1", "kappa"))
     assert all(np.isnan(found[name]) for name in ranking)
     assert np.isfinite([found["nll"], found["brier"], found["accuracy"]]).all()
 
@@ -128,16 +137,24 @@ def test_scores_that_are_not_probabilities_rank_and_claim_nothing_else() -> None
     assert np.isnan([found[name] for name in ("nll", "brier", "ece", "accuracy", "f1", "kappa")]).all()
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_model_that_diverged_has_no_score(bad: float) -> None:
+@pytest.mark.parametrize("bad", [np.nan, -np.inf])
+def test_a_model_that_diverged_has_no_score_and_is_told(bad: float) -> None:
     found = metrics_of_draw(np.array([1, 0, 1]), np.array([0.2, bad, 0.3]))
-    assert np.isnan([value for name, value in found.items() if name not in ("chance", "query_share", "queries")]).all()
+    assert found["failed"] == 1
+    facts = ("chance", "query_share", "queries", "failed")
+    assert np.isnan([value for name, value in found.items() if name not in facts]).all()
+
+
+def test_whether_scores_are_probabilities_is_decided_over_all_draws_but_for_rounding() -> None:
+    labels, scores = np.array([[1, 0], [1, 0]]), np.array([[0.7, 0.2], [1.5, 0.2]])
+    assert np.isnan(binary_metrics(labels, scores)["nll"]).all()
+    assert np.isfinite(binary_metrics(labels, np.array([[1 + 1e-9, -1e-17], [0.5, 0.2]]))["nll"]).all()
 
 
 def test_an_empty_part_of_a_query_has_no_score() -> None:
     found = binary_metrics(np.array([[1, 0]]), np.array([[0.2, 0.3]]), np.zeros((1, 2), bool))
     assert found["queries"] == 0
-    assert np.isnan([values[0] for name, values in found.items() if name != "queries"]).all()
+    assert np.isnan([values[0] for name, values in found.items() if name not in ("queries", "failed")]).all()
 
 
 def test_a_certain_and_wrong_prediction_costs_a_finite_amount() -> None:

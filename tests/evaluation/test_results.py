@@ -12,7 +12,7 @@ from molmeta.core.learner import Learner
 from molmeta.core.task import Split, TaskKind
 from molmeta.errors import InputError
 from molmeta.evaluation.fewshot import TaskResult, default_draw, evaluate_task
-from molmeta.evaluation.results import Parts, Result, finish, write_scores
+from molmeta.evaluation.results import Parts, Result, finish, score_folder, write_scores
 from molmeta.evaluation.scores import Score, TaskRecord, score_draws
 from molmeta.methods.gp import GaussianProcess
 from tests.toy import Net, Source
@@ -43,9 +43,10 @@ def evaluated(kind: TaskKind, name: str = "") -> tuple[TaskRecord, TaskResult]:
 def test_what_was_predicted_comes_back_bit_for_bit(kind: TaskKind, tmp_path: Path) -> None:
     record, result = evaluated(kind)
     parts = Parts(tmp_path)
-    assert result.task.name not in parts
-    parts.write(result)
-    assert result.task.name in parts
+    assert not parts.holds(result.task.name, "d1")
+    parts.write(result, "d1")
+    assert parts.holds(result.task.name, "d1")
+    assert not parts.holds(result.task.name, "d2")
     draws, refused, seconds = parts.read(result.task.name)
     assert (refused, seconds) == (result.refused, result.encode_seconds)
     for found, expected in zip(draws, result.draws, strict=True):
@@ -64,7 +65,8 @@ def test_what_was_predicted_comes_back_bit_for_bit(kind: TaskKind, tmp_path: Pat
 def test_a_finished_folder_holds_the_scores_as_csv_and_parquet_and_the_tasks(tmp_path: Path) -> None:
     record, result = evaluated(TaskKind.BINARY)
     Parts(tmp_path).write(result)
-    scores = finish(tmp_path, "mine, all mine", [record])
+    scores = score_folder(tmp_path, [record])
+    finish(tmp_path, "mine, all mine", [record], scores)
     (tmp_path / "result.json").write_text('{"method": "mine, all mine", "protocol": {"kind": "binary"}}')
     read = Result.read(tmp_path)
     assert (read.method, read.kind, read.sizes) == ("mine, all mine", TaskKind.BINARY, [6, 9])
@@ -106,8 +108,8 @@ def test_a_table_from_elsewhere_needs_task_size_and_seed_alone(tmp_path: Path) -
 def test_a_task_s_name_is_a_file_s_name_whatever_it_holds(tmp_path: Path, name: str) -> None:
     _, result = evaluated(TaskKind.BINARY)
     object.__setattr__(result.task, "name", name)
-    Parts(tmp_path).write(result)
-    assert name in Parts(tmp_path)
+    Parts(tmp_path).write(result, "d")
+    assert Parts(tmp_path).holds(name, "d")
     assert len(list((tmp_path / "draws").iterdir())) == 1
     assert len(Parts(tmp_path).read(name)[0]) == len(result.draws)
 
@@ -132,10 +134,11 @@ def test_what_is_no_result_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_a_damaged_task_is_named_with_the_way_out(tmp_path: Path) -> None:
     _, result = evaluated(TaskKind.BINARY)
-    Parts(tmp_path).write(result)
+    Parts(tmp_path).write(result, "d")
     (path,) = (tmp_path / "draws").iterdir()
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(InputError, match="Delete it"):
+    assert not Parts(tmp_path).holds(result.task.name, "d")
+    with pytest.raises(InputError, match="is damaged"):
         Parts(tmp_path).read(result.task.name)
 
 

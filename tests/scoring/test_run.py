@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import multiprocessing
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.naive_bayes import BernoulliNB
 
 from molmeta.bundle import Bundle
 from molmeta.cli import main
@@ -16,11 +20,12 @@ from molmeta.errors import ConfigError, DataError, InputError, ModelFileError
 from molmeta.evaluation.fewshot import Support
 from molmeta.evaluation.results import Result
 from molmeta.evaluation.scores import Score
+from molmeta.recipe import make_learner
 from molmeta.scoring import PROTOCOLS, Question, evaluate, question
 from molmeta.scoring.overlap import short, training_structures
 from molmeta.scoring.summary import lines, training_lines
 from tests.assays import own_assays
-from tests.bundles import tiny_bundle
+from tests.bundles import BACKBONE, tiny_bundle
 
 TIMES = {"seconds", "encode_seconds"}
 
@@ -95,6 +100,85 @@ def test_another_evaluation_s_folder_is_not_touched_unless_forced(asked: Questio
     assert (tmp_path / "mine" / "thesis.tex").read_text() == "dear"
     with pytest.raises(InputError, match="there is no folder"):
         evaluate("tanimoto-gp", asked, out=tmp_path / "no" / "r")
+
+
+def test_another_program_s_result_is_not_overwritten_even_when_forced(asked: Question, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    (mine / "draws").mkdir(parents=True)
+    for name, text in {"result.json": '{"mine": 1}', "draws/thesis.tex": "dear", "scores.csv": "mine"}.items():
+        (mine / name).write_text(text)
+    for header in ('{"mine": 1}', "[]", "{"):
+        (mine / "result.json").write_text(header)
+        with pytest.raises(InputError, match="not a result"):
+            evaluate("tanimoto-gp", asked, out=mine, force=True)
+    assert (mine / "draws" / "thesis.tex").read_text() == "dear"
+    assert (mine / "scores.csv").read_text() == "mine"
+
+
+def test_a_changed_model_under_the_same_name_is_another_evaluation(asked: Question, tmp_path: Path) -> None:
+    def f(support: Support, query: list[str]) -> list[float]:
+        return [float("Cl" in smiles) for smiles in query]
+
+    evaluate(f, asked, out=tmp_path / "f")
+    with pytest.raises(InputError, match="model differ"):
+        evaluate(f, asked, out=tmp_path / "f")  # nobody can tell that it is the same
+    first, second = (make_learner({"name": "protonet"}, BACKBONE) for _ in range(2))
+    evaluate(first, asked, out=tmp_path / "learner")
+    evaluate(first, asked, out=tmp_path / "learner")
+    with pytest.raises(InputError, match="model differ"):
+        evaluate(second, asked, out=tmp_path / "learner")
+
+
+def test_a_task_whose_data_changed_is_done_anew(asked: Question, tmp_path: Path) -> None:
+    before = evaluate("knn", asked, out=tmp_path / "r")
+    root = Path(asked.settings[0].partition("=")[2])
+    file = root / "train" / "has_0.jsonl.gz"
+    original = file.read_bytes()
+    try:
+        lines = [json.loads(line) for line in gzip.decompress(original).decode().splitlines()]
+        for line in lines:
+            line["Property"] = str(1 - float(line["Property"]))
+        file.write_bytes(gzip.compress("\n".join(map(json.dumps, lines)).encode()))
+        after = evaluate("knn", asked, out=tmp_path / "r")
+        fresh = evaluate("knn", asked)
+    finally:
+        file.write_bytes(original)
+    np.testing.assert_equal(values(after.scores), values(fresh.scores))
+    changed = {k[0] for k, v in values(after.scores).items() if v != values(before.scores)[k] and v["queries"]}
+    assert "has_0" in changed
+
+
+def test_a_scikit_learn_estimator_is_evaluated_as_it_is(asked: Question) -> None:
+    result = evaluate(BernoulliNB(), asked)
+    assert result.method == "BernoulliNB"
+    assert all(np.isfinite(s.values["nll"]) for s in result.scores if s.subset == "all")
+    with pytest.raises(ConfigError, match="neither"):
+        evaluate(5, asked)  # type: ignore[arg-type]
+
+
+def test_an_interrupt_ends_the_workers(asked: Question, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = """
+import time, uuid
+from pathlib import Path
+
+def slow(support, query):
+    (Path("calls") / uuid.uuid4().hex).touch()
+    time.sleep(30 if len(list(Path("calls").iterdir())) > 8 else 0)  # two tasks are done at once, the others in minutes
+    return [0.5] * len(query)
+"""
+    (tmp_path / "slow_scores.py").write_text(code)
+    (tmp_path / "calls").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    def stop(done: int, total: int) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        evaluate("slow_scores:slow", asked, workers=2, progress=stop)
+    assert time.monotonic() - started < 25
+    assert not multiprocessing.active_children()
 
 
 def test_a_refused_evaluation_leaves_nothing_behind(tmp_path: Path, asked: Question) -> None:

@@ -128,6 +128,8 @@ class FSMol:
         """This benchmark's own draw; uniform for regression tasks."""
         if task.kind.is_classification:
             return fsmol_draw(task, n_support, seed)
+        if len(task) - n_support < 2:
+            raise SupportError(f"task {task.name} has {len(task)} rows: a support of {n_support} leaves fewer than 2")
         return uniform(task.labels, n_support, len(task), keyed_rng(seed, f"draw {task.name}", n_support))
 
     def _refused(self) -> InputError:
