@@ -2,8 +2,8 @@
 
     MOLMETA_DATA=... pytest tests/speed/test_episodes.py --benchmark-columns=median,ops
 
-Fifty episodes of 5 ways, 1 shot and 15 queries a class from Omniglot's 4,112 training classes a round; episodes a
-second are 50 x OPS / 1 (in thousands where the table says Kops). Both read the same decoded array. The DataLoader has
+A round is fifty episodes of 5 ways, 1 shot and 15 queries a class from Omniglot's 4,112 training classes: 50 x OPS is
+episodes a second. Both read the same decoded array. The DataLoader has
 a data set of single images and a batch sampler that knows where each class's images stand, as is usual: no label is
 looked at. Nothing here is asserted about time.
 """
@@ -75,10 +75,11 @@ def drawn(task: Task) -> list[Episode]:
     return [Episode(task, *ways_and_shots(task.class_rows, WAYS, SHOTS, QUERIES, rng)) for rng in rngs]
 
 
-def test_1_drawn_and_gathered(benchmark: Benchmark, source: Omniglot) -> None:
+@pytest.mark.parametrize("episodes_a_step", [1, 25])
+def test_1_drawn_and_gathered(benchmark: Benchmark, source: Omniglot, episodes_a_step: int) -> None:
     config = EpisodeConfig(sampler="ways_and_shots", ways=WAYS, support_sizes=(SHOTS,), query_size=QUERIES)
-    batches = MetaBatches(source, config, tasks_per_step=1)
-    benchmark(lambda: [batches(step) for step in range(EPISODES)])
+    batches = MetaBatches(source, config, tasks_per_step=episodes_a_step)
+    benchmark(lambda: [batches(step) for step in range(EPISODES // episodes_a_step)])
 
 
 def test_2_drawing_alone(benchmark: Benchmark, task: Task) -> None:
