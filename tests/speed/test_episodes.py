@@ -3,9 +3,8 @@
     MOLMETA_DATA=... pytest tests/speed/test_episodes.py --benchmark-columns=median,ops
 
 A round is fifty episodes of 5 ways, 1 shot and 15 queries a class from Omniglot's 4,112 training classes: 50 x OPS is
-episodes a second. Both read the same decoded array. The DataLoader has
-a data set of single images and a batch sampler that knows where each class's images stand, as is usual: no label is
-looked at. Nothing here is asserted about time.
+episodes a second. Both read the same decoded array. The DataLoader has a data set of single images and a batch sampler
+that knows where each class's images stand, so that it reads no labels. Nothing here is asserted about time.
 """
 
 from __future__ import annotations
