@@ -32,17 +32,21 @@ _TOKENIZER = "tokenizers/l2_supercat_tokenizer_config.json"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WordLlamaConfig:
-    projection: bool = True  # False: the mean vectors as they are, of length 1; nothing is learned
-    width: int = 256  # d, with a projection
-    weights: bool = True  # with a projection: learn, from its vector, how much a token counts
-    dropout: float = 0.1  # with a projection: share of the tokens left out in training
+    projection: bool = True  # False: the mean vectors as they are; nothing is learned
+    hidden: int = 512  # of the projection's one hidden layer; 0: a linear map
+    token_dropout: float = 0.3  # with a projection: share of the tokens left out in training
+    dropout: float = 0.1  # with a projection: of the numbers that it is given
+
+    def __post_init__(self) -> None:
+        if self.hidden < 0:
+            raise ConfigError(f"[backbone].hidden is 0 or more, not {self.hidden}")
 
 
 class WordLlama(Backbone):
-    """Texts -> weighted mean of static vectors, of length 1 -> linear -> ``[n, width]``.
+    """Texts -> mean static vector ``v`` of length 1 -> ``v + f(v)``, ``[n, 256]``.
 
-    With a projection, training starts from the plain mean of the vectors: the identity (or, to another width, a random
-    orthogonal map) of equally weighted tokens. The vectors are no part of a saved model.
+    Training starts from f = 0, the frozen vectors; weight decay pulls back there. The vectors are no part of a saved
+    model.
 
     Raises:
         ConfigError: the package is not installed.
@@ -53,28 +57,24 @@ class WordLlama(Backbone):
     def __init__(self, config: WordLlamaConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or WordLlamaConfig()
-        _, vectors = packaged()
-        self.width = config.width if config.projection else vectors.shape[1]
+        self.width = packaged()[1].shape[1]
         self.views = (self.width,)
         if config.projection:
-            self.project = nn.Linear(vectors.shape[1], self.width)
-            (nn.init.eye_ if self.width == vectors.shape[1] else nn.init.orthogonal_)(self.project.weight)
-            nn.init.zeros_(self.project.bias)
-        if config.projection and config.weights:
-            self.weigh = nn.Linear(vectors.shape[1], 1, bias=False)
-            nn.init.zeros_(self.weigh.weight)
+            sizes = (self.width, config.hidden) if config.hidden else (self.width,)
+            last = nn.Linear(sizes[-1], self.width)
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+            first = [nn.Linear(*sizes), nn.ReLU()] if config.hidden else []
+            self.project = nn.Sequential(nn.Dropout(config.dropout), *first, last)
 
     def forward(self, inputs: Inputs) -> torch.Tensor:
         texts = cast(TextBatch, inputs)
         values, text = self._tokens(texts)
-        if not self.config.projection:
-            return F.normalize(pooled(values, text, len(texts)), dim=1)
-        if self.training and self.config.dropout > 0:
-            kept = torch.rand(len(text), device=text.device) >= self.config.dropout
+        if self.config.projection and self.training:
+            kept = torch.rand(len(text), device=text.device) >= self.config.token_dropout
             values, text = values[kept], text[kept]
-        weights = self.weigh(values)[:, 0].exp() if self.config.weights else None
-        projected: torch.Tensor = self.project(F.normalize(pooled(values, text, len(texts), weights), dim=1))
-        return projected
+        mean = F.normalize(pooled(values, text, len(texts)), dim=1)
+        return mean + self.project(mean) if self.config.projection else mean
 
     def _tokens(self, texts: TextBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """``[tokens, 256]`` vectors, and the text that each belongs to."""
