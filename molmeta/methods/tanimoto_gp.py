@@ -22,7 +22,6 @@ from molmeta.core.task import FloatArray, TaskKind
 from molmeta.methods.classical import Classical, Fitted, Labels, with_deviation
 from molmeta.methods.tanimoto import Fingerprints, tanimoto
 
-
 PRIOR = np.log([1.0, 0.3])  # of amplitude and noise
 PRIOR_WIDTH = 1.0
 
