@@ -20,7 +20,6 @@ from torch.nn import functional as F
 from molmeta.core.backbone import Backbone
 from molmeta.core.task import Inputs
 from molmeta.domains.text.inputs import TextBatch
-from molmeta.domains.text.pooling import pooled
 from molmeta.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -73,7 +72,8 @@ class WordLlama(Backbone):
         if self.config.projection and self.training:
             kept = torch.rand(len(text), device=text.device) >= self.config.token_dropout
             values, text = values[kept], text[kept]
-        mean = F.normalize(pooled(values, text, len(texts)), dim=1)
+        total = values.new_zeros(len(texts), self.width).index_add(0, text, values)
+        mean = F.normalize(total, dim=1)  # of length 1, a mean is a sum
         return mean + self.project(mean) if self.config.projection else mean
 
     def _tokens(self, texts: TextBatch) -> tuple[torch.Tensor, torch.Tensor]:

@@ -77,7 +77,7 @@ def test_a_damaged_or_foreign_file_is_refused_by_name(
 
 
 def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="none.csv cannot be read"):
+    with pytest.raises(DataError, match=r"none\.csv cannot be read"):
         read_table([tmp_path / "none.csv"], "text", "label")
 
 
@@ -85,7 +85,7 @@ def test_class_lists_may_lack_a_split_but_not_all(tmp_path: Path) -> None:
     written(tmp_path, "labels.train.txt", "a\nb \n\n")
     written(tmp_path, "labels.test.txt", "c\r\nd")
     assert read_class_lists(tmp_path) == {Split.TRAIN: ["a", "b"], Split.TEST: ["c", "d"]}
-    with pytest.raises(DataError, match="has none of labels.train.txt"):
+    with pytest.raises(DataError, match=r"has none of labels\.train\.txt"):
         read_class_lists(tmp_path / "nowhere")
 
 
