@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import hashlib
 import json
 from collections import Counter
 from pathlib import Path
@@ -26,7 +28,7 @@ from molmeta.domains.text.intents import (
 )
 from molmeta.domains.text.sources import TextSource, words_of
 from molmeta.errors import ConfigError, DataError, SupportError
-from molmeta.paths import data_dir
+from molmeta.paths import data_dir, datasets_dir
 
 SPLITS = (Split.TRAIN, Split.VALID, Split.TEST)
 MULTICLASS = TaskKind.MULTICLASS
@@ -198,6 +200,16 @@ def test_hwu64s_splits_are_disjoint_and_of_the_published_sizes(split: SplitName,
     tasks = [the_task(source, s) for s in SPLITS]
     counts = np.concatenate([np.bincount(task.labels) for task in tasks])
     assert (counts.min(), counts.max(), counts.sum()) == (38, 194, 11_036)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", ["clinc150", "hwu64"])
+def test_the_files_are_those_whose_checksums_are_recorded(name: str) -> None:
+    with (datasets_dir() / name / "files.csv").open(encoding="utf-8") as lines:
+        recorded = {row["path"]: row["sha256"] for row in csv.DictReader(lines)}
+    assert len(recorded) >= 16
+    for path, sha256 in recorded.items():
+        assert hashlib.sha256((data_dir() / name / path).read_bytes()).hexdigest() == sha256
 
 
 @pytest.mark.data
