@@ -27,12 +27,14 @@ if TYPE_CHECKING:
 
 _WEIGHTS = "weights/l2_supercat_256.safetensors"
 _TOKENIZER = "tokenizers/l2_supercat_tokenizer_config.json"
+_RATE = 30.0  # a weight moves as many times faster than the projection, under an optimiser such as Adam
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WordLlamaConfig:
     projection: bool = True  # False: the mean vectors as they are; nothing is learned
-    hidden: int = 512  # of the projection's one hidden layer; 0: a linear map
+    hidden: int = 0  # of the projection's one hidden layer; 0: a linear map
+    weights: bool = True  # with a projection: learn how much each token counts
     token_dropout: float = 0.3  # with a projection: share of the tokens left out in training
     dropout: float = 0.1  # with a projection: of the numbers that it is given
 
@@ -42,10 +44,10 @@ class WordLlamaConfig:
 
 
 class WordLlama(Backbone):
-    """Texts -> mean static vector ``v`` of length 1 -> ``v + f(v)``, ``[n, 256]``.
+    """Texts -> mean static vector ``v`` of length 1, tokens weighted -> ``v + f(v)``, ``[n, 256]``.
 
-    Training starts from f = 0, the frozen vectors; weight decay pulls back there. The vectors are no part of a saved
-    model.
+    Training starts from f = 0 and equal weights: the frozen vectors. Weight decay pulls back there. The vectors are no
+    part of a saved model.
 
     Raises:
         ConfigError: the package is not installed.
@@ -65,26 +67,34 @@ class WordLlama(Backbone):
             nn.init.zeros_(last.bias)
             first = [nn.Linear(*sizes), nn.ReLU()] if config.hidden else []
             self.project = nn.Sequential(nn.Dropout(config.dropout), *first, last)
+        if config.projection and config.weights:
+            self.log_weights = nn.Parameter(torch.zeros(len(packaged()[1])))  # in units of 1 / _RATE
 
     def forward(self, inputs: Inputs) -> torch.Tensor:
         texts = cast(TextBatch, inputs)
-        values, text = self._tokens(texts)
+        ids, text = self._tokens(texts)
         if self.config.projection and self.training:
             kept = torch.rand(len(text), device=text.device) >= self.config.token_dropout
-            values, text = values[kept], text[kept]
+            ids, text = ids[kept], text[kept]
+        values = self._vectors(ids)
         total = values.new_zeros(len(texts), self.width).index_add(0, text, values)
         mean = F.normalize(total, dim=1)  # of length 1, a mean is a sum
         return mean + self.project(mean) if self.config.projection else mean
 
     def _tokens(self, texts: TextBatch) -> tuple[torch.Tensor, torch.Tensor]:
-        """``[tokens, 256]`` vectors, and the text that each belongs to."""
-        tokenizer, vectors = packaged()
-        found = [e.ids for e in tokenizer.encode_batch(texts.texts(), add_special_tokens=False)]
-        counts = torch.tensor([len(ids) for ids in found])
-        text = torch.repeat_interleave(torch.arange(len(found)), counts)
-        values = vectors[torch.tensor([i for ids in found for i in ids], dtype=torch.int64)]
+        """``[tokens]`` ids, and the text that each belongs to."""
+        found = [e.ids for e in packaged()[0].encode_batch(texts.texts(), add_special_tokens=False)]
+        text = torch.repeat_interleave(torch.arange(len(found)), torch.tensor([len(ids) for ids in found]))
+        ids = torch.tensor([i for ids in found for i in ids], dtype=torch.int64)
+        return ids.to(texts.offsets.device), text.to(texts.offsets.device)
+
+    def _vectors(self, ids: torch.Tensor) -> torch.Tensor:
+        """``[tokens, 256]`` weighted vectors."""
         dtype = next((p.dtype for p in self.parameters()), torch.get_default_dtype())
-        return values.to(texts.offsets.device, dtype), text.to(texts.offsets.device)
+        values = packaged()[1][ids.cpu()].to(ids.device, dtype)
+        if not (self.config.projection and self.config.weights):
+            return values
+        return values * (_RATE * self.log_weights[ids]).exp()[:, None]
 
 
 @lru_cache(maxsize=1)

@@ -97,7 +97,7 @@ def test_the_frozen_vectors_are_those_of_the_packages_own_model() -> None:
 def test_a_projection_starts_from_the_frozen_vectors_and_saves_nothing_of_them(hidden: int) -> None:
     projected = WordLlama(WordLlamaConfig(hidden=hidden)).eval()
     torch.testing.assert_close(projected(BATCH), WordLlama(WordLlamaConfig(projection=False))(BATCH))
-    assert sum(tensor.numel() for tensor in projected.state_dict().values()) < 2 * 256 * 257
+    assert sum(tensor.numel() for tensor in projected.state_dict().values()) < 2 * 256 * 257 + 32_001
     assert all(p.requires_grad for p in projected.parameters())
 
 
