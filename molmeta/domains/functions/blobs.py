@@ -3,10 +3,9 @@
     m_c ~ N(0, spread^2 I_2),   x | c ~ N(B m_c, I_d)
 
 B, a fixed ``[d, 2]`` with orthonormal columns, is what all tasks share: where in d dimensions the classes differ. Given
-the means, Bayes' rule is the nearest mean, within the plane of B. Given K shots of each of the classes instead, it is
-the nearest shrunk sample mean in that plane (the posterior of each mean is Gaussian), and averages over B's prior are
-not needed: whoever has seen enough tasks knows B. So a prototypical network that has learnt the plane is all but
-optimal, and nearest centroids in all d dimensions are not.
+the means, Bayes' rule is the nearest mean within the plane of B. Given K shots of each class instead, it is the nearest
+sample mean in that plane, each shrunk towards 0: the posterior of a mean is Gaussian. So prototypes in the learned plane
+are all but optimal, and nearest centroids in all d dimensions are not.
 """
 
 from __future__ import annotations
