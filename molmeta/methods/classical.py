@@ -99,7 +99,7 @@ def _said(fitted: Sequence[Fitted], classes: int, kind: TaskKind, query: torch.T
     if kind.is_classification:
         return HeadOutput(logits=torch.stack([_logits(each, classes) for each in answers]).to(query.device))
     mean, deviation = torch.from_numpy(np.stack(answers)).to(query).unbind(-1)
-    return HeadOutput(mean=mean, deviation=deviation)
+    return HeadOutput(mean=mean, deviation=deviation if bool(torch.isfinite(deviation).all()) else None)
 
 
 def _logits(probabilities: FloatArray, classes: int) -> torch.Tensor:

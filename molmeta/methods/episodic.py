@@ -53,7 +53,7 @@ class HeadOutput:
 
     Attributes:
         logits: ``[t, m, k]`` for classification; classes that an episode lacks are masked by the caller.
-        mean, deviation: ``[t, m]`` for regression, in units of the support.
+        mean, deviation: ``[t, m]`` for regression, in units of the support; deviation is None where a method has none.
     """
 
     logits: torch.Tensor | None = None
@@ -172,8 +172,9 @@ def _predictions(output: HeadOutput, batch: EpisodeBatch, counts: list[int]) -> 
             for p, m, k in zip(probabilities, counts, batch.num_classes.tolist(), strict=True)
         ]
     assert output.mean is not None
-    assert output.deviation is not None
     mean = output.mean * batch.target_scale[:, None] + batch.target_loc[:, None]
+    if output.deviation is None:
+        return [Prediction(mean=a[:m]) for a, m in zip(mean, counts, strict=True)]
     deviation = output.deviation * batch.target_scale[:, None]
     return [Prediction(mean=a[:m], deviation=s[:m]) for a, s, m in zip(mean, deviation, counts, strict=True)]
 

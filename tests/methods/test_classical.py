@@ -66,8 +66,7 @@ def probabilities(model: Classical, labels: np.ndarray = CLASSES, kind: TaskKind
 def means(model: Classical) -> np.ndarray:
     found = predict(model, support(VALUES, REGRESSION))
     assert found.mean is not None
-    assert found.deviation is not None
-    assert not (found.deviation <= 0).any()  # NaN: the estimator has none
+    assert found.deviation is None or (found.deviation > 0).all()
     return found.mean.numpy()
 
 
