@@ -4,7 +4,7 @@
 
 B, a fixed ``[d, 2]`` with orthonormal columns, is what all tasks share: where in d dimensions the classes differ. Given
 the means, Bayes' rule is the nearest mean within the plane of B. Given K shots of each class instead, it is the nearest
-sample mean in that plane, each shrunk towards 0: the posterior of a mean is Gaussian. So prototypes in the learned plane
+sample mean in that plane, shrunk towards 0: the posterior of a mean is Gaussian. So prototypes in the learned plane
 are all but optimal, and nearest centroids in all d dimensions are not.
 """
 
