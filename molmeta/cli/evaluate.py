@@ -20,7 +20,11 @@ def evaluate(
         ),
     ] = "default",
     protocol: Annotated[
-        str, typer.Option(help="fsmol, fsmol-regression, tox21, sider, muv or toxcast; the options below change it.")
+        str,
+        typer.Option(
+            help="fsmol, fsmol-regression, tox21, sider, muv, toxcast, omniglot-5way, omniglot-20way, clinc150-5way or "
+            "hwu64-5way; the options below change it."
+        ),
     ] = "fsmol",
     source: Annotated[str | None, typer.Option(help="Task source by name, or package.module:Name.")] = None,
     split: Annotated[str | None, typer.Option(help="train, heldout, valid or test.")] = None,

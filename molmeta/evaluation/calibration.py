@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from molmeta.core.episode import numbered
 from molmeta.core.task import FloatArray, TaskKind
 from molmeta.evaluation.metrics import NORMAL_90, Ranked, reliability
 from molmeta.evaluation.results import Result
@@ -86,7 +87,7 @@ def calibrations(kind: TaskKind, result: Result) -> dict[int, Calibration | Cove
 
 def _rows(task: TaskRecord, draw: DrawResult) -> FloatArray:
     """``[2, m]``: label and probability of the active (or, of several, the likeliest) class; or error and deviation."""
-    labels = task.labels[draw.query].astype(np.float64)
+    labels = numbered(task.labels[draw.query], draw.classes).astype(np.float64)
     if task.kind is TaskKind.REGRESSION:
         deviation = np.full(len(labels), np.nan) if draw.deviation is None else draw.deviation
         return np.stack([labels - draw.predicted, deviation])

@@ -100,6 +100,13 @@ PROTOCOLS: Mapping[str, Question] = {
     ),
     # 1 and 10 shots a class. The published meta-test tasks: checkpoints are chosen on --split valid.
     **_MOLECULENET,
+    # Images and texts: one large task; sizes are shots a class, seeds are episodes.
+    **{
+        f"{name}-{ways}way": Question(
+            name, "test", "multiclass", (1, 5), 600, settings=(f"source.ways={ways}",), name=f"{name}-{ways}way"
+        )
+        for name, ways in (("omniglot", 5), ("omniglot", 20), ("clinc150", 5), ("hwu64", 5))
+    },
 }
 
 

@@ -9,8 +9,9 @@ import pytest
 from scipy.stats import norm
 
 from molmeta.core.task import TaskKind
-from molmeta.evaluation.calibration import Calibration, Coverage, calibrations
+from molmeta.evaluation.calibration import Calibration, Coverage, _rows, calibrations
 from molmeta.evaluation.results import Result
+from molmeta.evaluation.scores import DrawResult, TaskRecord
 from tests.made_results import made_result
 
 
@@ -75,3 +76,10 @@ def test_several_classes_are_judged_by_the_likeliest(tmp_path: Path) -> None:
     assert isinstance(found, Calibration)
     assert found.predicted == pytest.approx(1)
     assert found.observed == pytest.approx(1)
+
+
+def test_the_classes_of_an_n_way_draw_are_its_own() -> None:
+    task = TaskRecord("t", TaskKind.MULTICLASS, 9, np.array([7, 4, 4, 7]))
+    said = np.array([[0.9, 0.1], [0.8, 0.2]])  # of classes 4 and 7
+    draw = DrawResult(1, 0, np.array([0, 1]), np.array([2, 3]), said, classes=np.array([4, 7]))
+    assert _rows(task, draw).tolist() == [[1.0, 0.0], [0.9, 0.8]]
