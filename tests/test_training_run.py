@@ -140,7 +140,7 @@ def test_a_recipe_is_found_by_file_or_shipped_name_and_overridden(tmp_path: Path
     found = choose_recipe(tmp_path / "mine.toml", ["training.lr=0.5", "method.name=gp"])
     assert (found.training.steps, found.training.lr, found.method["name"]) == (7, 0.5, "gp")
     assert choose_recipe(Path("fingerprint-gp"), []) == Recipe.of(Recipe.read(shipped_recipes()["fingerprint-gp"]))
-    with pytest.raises(ConfigError, match=r'no file or shipped recipe "defualt". Shipped: fingerprint-baseline'):
+    with pytest.raises(ConfigError, match=r'no file or shipped recipe "defualt". Shipped: .*fingerprint-baseline'):
         choose_recipe(Path("defualt"), [])
     (tmp_path / "broken.toml").write_text("[training\n")
     with pytest.raises(ConfigError, match=r"broken.toml is not TOML"):

@@ -107,19 +107,13 @@ class TextTableConfig:
 
     def __post_init__(self) -> None:
         _check_sizes(self.ways, self.queries)
-        if not self.paths:
-            raise ConfigError("[source].paths names the files to read: CSV, TSV or JSONL")
-        if bool(self.classes) == bool(self.split):
-            raise ConfigError(
-                "which classes to train, validate and test on is told by [source].classes, a folder of "
-                "labels.train.txt, labels.valid.txt and labels.test.txt, or by [source].split, a column: give one"
-            )
 
 
 class TextTable(TextSource):
     """Any files with a text and a class a row, such as BANKING77's; the tasks are ``train``, ``valid`` and ``test``.
 
     Raises:
+        ConfigError: no files are named, or not what class is of which split.
         DataError: a file is missing or damaged, a row lacks its text or class, a class stands in two splits.
     """
 
@@ -127,6 +121,13 @@ class TextTable(TextSource):
 
     def __init__(self, config: TextTableConfig) -> None:
         self.config = config
+        if not config.paths:
+            raise ConfigError("[source].paths names the files to read: CSV, TSV or JSONL")
+        if bool(config.classes) == bool(config.split):
+            raise ConfigError(
+                "which classes to train, validate and test on is told by [source].classes, a folder of "
+                "labels.train.txt, labels.valid.txt and labels.test.txt, or by [source].split, a column: give one"
+            )
         table = read_table([Path(path) for path in config.paths], config.text, config.label, config.split)
         if config.split:
             classes: Classes = classes_by_part(table.labels, table.parts)

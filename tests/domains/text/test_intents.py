@@ -101,10 +101,10 @@ def test_a_class_in_two_splits_or_without_texts_is_refused_by_name(table: Path) 
 
 def test_settings_that_leave_the_classes_open_are_refused() -> None:
     with pytest.raises(ConfigError, match="names the files"):
-        TextTableConfig(split="fold")
+        TextTable(TextTableConfig(split="fold"))
     for both in ({}, {"classes": "a", "split": "b"}):
         with pytest.raises(ConfigError, match="give one"):
-            TextTableConfig(paths=("a.csv",), **both)
+            TextTable(TextTableConfig(paths=("a.csv",), **both))
     with pytest.raises(ConfigError, match="ways is 2 or more"):
         Clinc150Config(ways=1)
 
