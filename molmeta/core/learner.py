@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -130,6 +132,18 @@ class Learner(nn.Module, ABC):
     def predict_episodes(self, batch: EpisodeBatch) -> list[Prediction]:
         """Predict the query rows of every episode: equal to ``adapt(support).predict(query)`` one at a time."""
         return [self.adapt(support).predict(query.inputs) for support, query in batch.episodes()]
+
+
+@contextmanager
+def inference(module: nn.Module) -> Iterator[None]:
+    """The module in evaluation mode for a while: no dropout, no statistics taken; each part is left as it was found."""
+    was_training = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in was_training:
+            part.training = training
 
 
 def check_support(support: LabelledSet, laws: Laws) -> None:

@@ -7,8 +7,8 @@ a learner, or any function of a support and query molecules.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from molmeta.core.episode import Episode, EpisodeBatch, collate_labels, descriptions
-from molmeta.core.learner import Encoding, Laws, Prediction
+from molmeta.core.learner import Encoding, Laws, Prediction, inference
 from molmeta.core.random import keyed_rng
 from molmeta.core.sampling import Draw, stratified, uniform
 from molmeta.core.task import FloatArray, Inputs, IntArray, Task, TaskSource
@@ -152,7 +152,7 @@ def evaluate_task(
             refused.append(Refusal(size, seed, str(error)))
     if not drawn:
         return TaskResult(task, [], refused)
-    with _evaluation_mode(model):
+    with inference(model) if isinstance(model, nn.Module) else nullcontext():
         try:
             found = _predict(model, source, [episode for _, _, episode in drawn])
         except SupportError as error:
@@ -162,20 +162,6 @@ def evaluate_task(
         for (size, seed, episode), prediction, seconds in zip(drawn, found.predictions, found.seconds, strict=True)
     ]
     return TaskResult(task, draws, refused, found.encode_seconds)
-
-
-@contextmanager
-def _evaluation_mode(model: object) -> Iterator[None]:
-    if not isinstance(model, nn.Module):
-        yield
-        return
-    was_training = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in was_training:
-            module.training = training
 
 
 @dataclass(frozen=True, eq=False)

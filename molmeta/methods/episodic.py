@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from molmeta.core.backbone import Backbone
 from molmeta.core.episode import EpisodeBatch, LabelledSet, Layout
-from molmeta.core.learner import Encoding, Learner, Prediction, check_support
+from molmeta.core.learner import Encoding, Learner, Prediction, check_support, inference
 from molmeta.core.task import Inputs, TaskKind
 
 
@@ -115,10 +115,11 @@ class EmbeddingLearner(Learner):
 
     def adapt(self, support: LabelledSet) -> EmbeddingPredictor:
         check_support(support, self.laws)
-        encoded = self.encode(support.inputs).values
-        # The predictor has a head of its own; backbones alone are shared.
-        frozen = copy.deepcopy(self, {id(part): part for part in self.modules() if isinstance(part, Backbone)})
-        return EmbeddingPredictor(frozen, encoded, support)
+        with inference(self):
+            encoded = self.encode(support.inputs).values
+            # The predictor has a head of its own; backbones alone are shared.
+            frozen = copy.deepcopy(self, {id(part): part for part in self.modules() if isinstance(part, Backbone)})
+            return EmbeddingPredictor(frozen, encoded, support)
 
     def conditioned(self, episodes: PaddedEpisodes) -> Head:
         """The head once it has seen its support: override it where that is the costly part."""
@@ -128,8 +129,9 @@ class EmbeddingLearner(Learner):
         return self.head(replace(episodes, query=query))
 
     def predict_episodes(self, batch: EpisodeBatch) -> list[Prediction]:
-        episodes, layout = self.pad(batch, self.encode(batch.inputs).values)
-        return _predictions(self.head(episodes), batch, layout.query_mask.sum(1).tolist())
+        with inference(self):
+            episodes, layout = self.pad(batch, self.encode(batch.inputs).values)
+            return _predictions(self.head(episodes), batch, layout.query_mask.sum(1).tolist())
 
 
 class EmbeddingPredictor:
@@ -159,8 +161,9 @@ class EmbeddingPredictor:
 
     def predict(self, inputs: Inputs) -> Prediction:
         """Predict ``m`` rows of raw inputs or their Encoding."""
-        query = self._learner.encode(inputs).values
-        return _predictions(self._head(query[None]), self._batch, [len(query)])[0]
+        with inference(self._learner):
+            query = self._learner.encode(inputs).values
+            return _predictions(self._head(query[None]), self._batch, [len(query)])[0]
 
 
 def _predictions(output: HeadOutput, batch: EpisodeBatch, counts: list[int]) -> list[Prediction]:

@@ -111,7 +111,7 @@ def training_lines(result: Result) -> list[str]:
             "training"
         )
     else:
-        found.append("What of these molecules the model was trained on is not known")
+        found.append("There is no record of what was trained on (for a baseline: nothing)")
     if trained := seen["trained_tasks"]:
         found.append(
             f"{len(trained)} of {seen['tasks']} assays were trained on; their scores say nothing of new ones: "

@@ -172,3 +172,18 @@ def test_regression_and_a_missing_class_are_refused() -> None:
         model.adapt(LabelledSet(torch.zeros(3, 2), torch.zeros(3), TaskKind.REGRESSION, 0))
     with pytest.raises(SupportError, match=r"every class needs an example .* counts by class index: \[3, 0\]"):
         model.adapt(LabelledSet(torch.zeros(3, 2), torch.zeros(3, dtype=torch.int64), BINARY, 2))
+
+
+def test_a_learner_left_in_training_mode_adapts_and_predicts_as_in_evaluation_and_stays_as_it_was() -> None:
+    torch.manual_seed(0)
+    learner = ProtoNet(Net(NetConfig(width=4, batch_norm=True)))
+    ((support, query),) = episodes(BINARY, [(8, 5, 2)]).episodes()
+    learner.eval()
+    expected = learner.adapt(support).predict(query.inputs).probabilities
+    before = {name: buffer.clone() for name, buffer in learner.named_buffers()}
+    learner.train()
+    modes = [module.training for module in learner.modules()]
+    found = learner.adapt(support).predict(query.inputs).probabilities
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(dict(learner.named_buffers()), before)
+    assert [module.training for module in learner.modules()] == modes
