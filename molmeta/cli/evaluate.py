@@ -5,9 +5,12 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from molmeta.evaluation.results import Result
 
 
 def evaluate(
@@ -47,13 +50,11 @@ def evaluate(
 
     Interrupted, the same command goes on where it stopped, if it has a result folder (--out).
     """
-    from molmeta.cli.show import console, evaluating
-    from molmeta.evaluation.results import Result
+    from molmeta.cli.show import evaluating
+    from molmeta.evaluation import results
     from molmeta.scoring import evaluate as score
-    from molmeta.scoring.summary import against as compared
-    from molmeta.scoring.summary import lines, training_lines
 
-    other = Result.read(against) if against is not None else None
+    other = results.Result.read(against) if against is not None else None
     with evaluating() as progress:
         result = score(
             model,
@@ -73,7 +74,14 @@ def evaluate(
             command=shlex.join(["molmeta", *sys.argv[1:]]),
             progress=progress,
         )
-    for line in lines(result) + (compared(result, other) if other else []):
+    _show(result, other, out)
+
+
+def _show(result: Result, other: Result | None, out: Path | None) -> None:
+    from molmeta.cli.show import console
+    from molmeta.scoring.summary import against, lines, training_lines
+
+    for line in lines(result) + (against(result, other) if other else []):
         typer.echo(line)
     for line in training_lines(result):
         console.print(line)

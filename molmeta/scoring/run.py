@@ -83,21 +83,20 @@ def evaluate(
         source, tasks, draw = asked.open()
         claim(folder, header, force)
         todo = [task for task in tasks if not Parts(folder).holds(task.name, _digest(task, source))]
-        done = len(tasks) - len(todo)
         finished = (
             _on_workers(model, device, asked, folder, [task.name for task in todo], workers)
             if workers > 1 and len(todo) > 1 and isinstance(model, str)
             else (_evaluate(candidate, source, task, draw, asked, folder) for task in todo)
         )
-        for i, _ in enumerate(chain([""], finished)):
+        for i, _ in enumerate(chain([""], finished), start=len(tasks) - len(todo)):
             if progress is not None:
-                progress(done + i, len(tasks))
+                progress(i, len(tasks))
         result = _complete(folder, method, candidate, source, tasks)
-    if out is None or Path(out).suffix in TABLES:
-        result = replace(result, folder=None)
-        if out is not None:
-            write_scores(Path(out), method, result.scores)
-    return result
+    if out is not None and Path(out).suffix not in TABLES:
+        return result
+    if out is not None:
+        write_scores(Path(out), method, result.scores)
+    return replace(result, folder=None)
 
 
 @contextmanager

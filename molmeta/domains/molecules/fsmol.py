@@ -23,9 +23,8 @@ from molmeta.core.sampling import Draw, uniform
 from molmeta.core.task import FloatArray, IntArray, Split, Task, TaskKind
 from molmeta.domains.molecules.fsmol_files import FSMolRows, read_task_file
 from molmeta.domains.molecules.fsmol_targets import read_targets
-from molmeta.domains.molecules.inputs import MoleculeBatch
 from molmeta.domains.molecules.nearest import Counts, cached_nearest_similarity
-from molmeta.domains.molecules.store import MoleculeStore, Progress, open_or_build, refused_rows
+from molmeta.domains.molecules.store import Progress, StoreSource, open_or_build, refused_rows
 from molmeta.errors import DataError, InputError, SupportError
 from molmeta.paths import cache_dir, data_dir, datasets_dir
 
@@ -40,7 +39,7 @@ class FSMolConfig:
     on_invalid: Literal["raise", "drop"] = "raise"  # molecules that cannot be used
 
 
-class FSMol:
+class FSMol(StoreSource):
     """The folds of an FS-Mol folder, over one store of all their molecules.
 
     Args:
@@ -73,7 +72,7 @@ class FSMol:
             for folder in folders
         }
         every = [text for fold in self._rows.values() for rows in fold.values() for text in rows.smiles]
-        self.store: MoleculeStore = open_or_build(every, cache_dir(), workers, progress)
+        self.store = open_or_build(every, cache_dir(), workers, progress)
         if self.store.reasons and self.config.on_invalid == "raise":
             raise self._refused()
         self._cached_tasks = lru_cache(maxsize=None)(self._tasks)
@@ -81,19 +80,6 @@ class FSMol:
     def tasks(self, split: Split, kind: TaskKind = TaskKind.BINARY) -> Sequence[Task]:
         """The tasks of one fold; regression tasks by the configured rule. Refused molecules are left out."""
         return self._cached_tasks(split, kind)
-
-    def gather(self, rows: IntArray) -> MoleculeBatch:
-        """The molecules at ``rows`` of the store."""
-        return self.store.gather(rows)
-
-    def smiles(self, rows: IntArray) -> list[str]:
-        """The SMILES at ``rows`` of the store, exactly as the files write them."""
-        return self.store.smiles(rows)
-
-    def structures(self, rows: IntArray) -> NDArray[np.uint64]:
-        """A hash of the canonical isomeric SMILES of each of ``rows``: equal for the same structure."""
-        found: NDArray[np.uint64] = self.store.structure[rows]
-        return found
 
     def similarity_to_train(self, task: Task) -> NDArray[np.float32]:
         """``[n]`` count-Morgan Tanimoto similarity of each molecule of ``task`` to its nearest in the training tasks.

@@ -17,14 +17,12 @@ from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from molmeta.core.random import keyed_rng
 from molmeta.core.sampling import Draw
-from molmeta.core.task import FloatArray, IntArray, Split, Task, TaskKind
+from molmeta.core.task import FloatArray, Split, Task, TaskKind
 from molmeta.domains.molecules.draws import draw_classes
-from molmeta.domains.molecules.inputs import MoleculeBatch
-from molmeta.domains.molecules.store import MoleculeStore, Progress, open_or_build, refused_rows
+from molmeta.domains.molecules.store import Progress, StoreSource, open_or_build, refused_rows
 from molmeta.errors import DataError, SupportError
 from molmeta.paths import cache_dir, data_dir, datasets_dir
 
@@ -41,7 +39,7 @@ class MoleculeNetConfig:
     on_invalid: Literal["raise", "drop"] = "drop"  # molecules that cannot be used
 
 
-class MoleculeNet:
+class MoleculeNet(StoreSource):
     """One data set of MoleculeNet, over one store of all its molecules.
 
     ``store.reasons`` tells the molecules that were refused, and why.
@@ -66,7 +64,7 @@ class MoleculeNet:
         self._splits = published_splits()[self.config.dataset]
         path = _find(self.root, self.config.dataset)
         smiles, self._labels = _read(path, [endpoint for split in self._splits.values() for endpoint in split])
-        self.store: MoleculeStore = open_or_build(smiles, cache_dir(), workers, progress)
+        self.store = open_or_build(smiles, cache_dir(), workers, progress)
         if self.store.reasons and self.config.on_invalid == "raise":
             raise refused_rows(
                 [(path.name, i, text) for i, text in enumerate(smiles, 1)], self.store.reasons, self.root
@@ -77,19 +75,6 @@ class MoleculeNet:
     def tasks(self, split: Split, kind: TaskKind = TaskKind.BINARY) -> Sequence[Task]:
         """The endpoints of one split, such as ``tox21/NR-AR``, each with the molecules that have a label for it."""
         return self._cached_tasks(split) if kind is TaskKind.BINARY else []
-
-    def gather(self, rows: IntArray) -> MoleculeBatch:
-        """The molecules at ``rows`` of the store."""
-        return self.store.gather(rows)
-
-    def smiles(self, rows: IntArray) -> list[str]:
-        """The SMILES at ``rows`` of the store, exactly as the file writes them."""
-        return self.store.smiles(rows)
-
-    def structures(self, rows: IntArray) -> NDArray[np.uint64]:
-        """A hash of the canonical isomeric SMILES of each of ``rows``: equal for the same structure."""
-        found: NDArray[np.uint64] = self.store.structure[rows]
-        return found
 
     @staticmethod
     def draw(task: Task, n_support: int, seed: int) -> Draw:

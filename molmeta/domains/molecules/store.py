@@ -61,6 +61,25 @@ class MoleculeStore:
         return list(self.row_of)
 
 
+class StoreSource:
+    """What every task source over a store has: its rows as inputs, as SMILES and as structures."""
+
+    store: MoleculeStore
+
+    def gather(self, rows: NDArray[np.int64]) -> MoleculeBatch:
+        """The molecules at ``rows`` of the store."""
+        return self.store.gather(rows)
+
+    def smiles(self, rows: NDArray[np.int64]) -> list[str]:
+        """The SMILES at ``rows`` of the store, exactly as the files write them."""
+        return self.store.smiles(rows)
+
+    def structures(self, rows: NDArray[np.int64]) -> NDArray[np.uint64]:
+        """A hash of the canonical isomeric SMILES of each of ``rows``: equal for the same structure."""
+        found: NDArray[np.uint64] = self.store.structure[rows]
+        return found
+
+
 def structure_hash(canonical: str) -> int:
     """64 bits that stand for a structure."""
     return int.from_bytes(hashlib.blake2b(canonical.encode(), digest_size=8).digest(), "little")
