@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
 from multiprocessing import get_context
@@ -88,9 +88,10 @@ def evaluate(
             if workers > 1 and len(todo) > 1 and isinstance(model, str)
             else (_evaluate(candidate, source, task, draw, asked, folder) for task in todo)
         )
-        for i, _ in enumerate(chain([""], finished), start=len(tasks) - len(todo)):
-            if progress is not None:
-                progress(i, len(tasks))
+        with closing(finished):  # an interrupted one ends its workers before the folder goes
+            for i, _ in enumerate(chain([""], finished), start=len(tasks) - len(todo)):
+                if progress is not None:
+                    progress(i, len(tasks))
         result = _complete(folder, method, candidate, source, tasks)
     if out is not None and Path(out).suffix not in TABLES:
         return result
@@ -159,7 +160,9 @@ def _work(task: str) -> str:
     return _evaluate(own.candidate, own.source, own.tasks[task], own.draw, own.asked, own.folder)
 
 
-def _on_workers(model: str, device: str, asked: Question, folder: Path, todo: list[str], workers: int) -> Iterator[str]:
+def _on_workers(
+    model: str, device: str, asked: Question, folder: Path, todo: list[str], workers: int
+) -> Generator[str]:
     """Evaluate tasks by name on several processes; yields each as it is done."""
     # Spawned, not forked: torch's threads do not survive a fork.
     pool = ProcessPoolExecutor(
