@@ -143,3 +143,10 @@ def test_a_relation_network_compares_its_feature_maps() -> None:
     found = learner.adapt(support).predict(query.inputs).probabilities
     assert found is not None
     assert found.shape == (12, 3)
+
+
+def test_a_map_is_flattened_channel_by_channel_whatever_the_memory_format() -> None:
+    backbone, images = Conv4(Conv4Config(pools=2)).eval(), torch.rand(3, 1, 28, 28)
+    expected = backbone.blocks(images).flatten(1)
+    assert torch.allclose(backbone(images), expected, atol=1e-5)
+    assert torch.allclose(backbone(images.to(memory_format=torch.channels_last)), expected, atol=1e-5)
