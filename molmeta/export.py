@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from molmeta.bundle import SUFFIX, Bundle, Member
+from molmeta.config import override
 from molmeta.core.task import Split, TaskKind
 from molmeta.domains.molecules.featurise import MoleculeArrays
 from molmeta.domains.molecules.fsmol import FSMol
@@ -52,9 +53,12 @@ def export(
     return bundle
 
 
-def member_of_run(run: Path) -> Member:
-    """The learner that a run trained."""
-    recipe = Recipe.of(Recipe.read(run / "config.toml"))
+def member_of_run(run: Path, settings: Sequence[str] = ()) -> Member:
+    """The learner that a run trained; ``settings``, such as ``method.test_inner_steps=5``, are changed afterwards."""
+    tables = Recipe.read(run / "config.toml")
+    for assignment in settings:
+        override(tables, assignment)
+    recipe = Recipe.of(tables)
     tables = recipe.tables()
     finished = run / "model.safetensors"
     tensors, _ = load_tensors(finished if finished.exists() else run / "state.safetensors")
@@ -63,7 +67,8 @@ def member_of_run(run: Path) -> Member:
     try:
         learner.load_state_dict(weights)
     except RuntimeError as error:
-        raise ModelFileError(f"the weights in {run} do not fit its config.toml: {error}") from error
+        changed = f" and {', '.join(settings)}" if settings else ""
+        raise ModelFileError(f"the weights in {run} do not fit its config.toml{changed}: {error}") from error
     return Member(tables["method"], tables["backbone"], learner)
 
 

@@ -29,8 +29,8 @@ class ValidationConfig:
     heldout_tasks: int = 60  # of the held-out training tasks; their mean counts as much as valid's
 
     def __post_init__(self) -> None:
-        if not self.support_sizes or min(self.support_sizes) < 1:
-            raise ConfigError(f"[validation].support_sizes are positive numbers, not {list(self.support_sizes)}")
+        if not self.support_sizes or min(self.support_sizes) < 0:
+            raise ConfigError(f"[validation].support_sizes are 0 or more, not {list(self.support_sizes)}")
         if self.seeds < 1:
             raise ConfigError(f"[validation].seeds is at least 1, not {self.seeds}")
 

@@ -17,16 +17,16 @@ def evaluate(
     model: Annotated[
         str,
         typer.Argument(
-            help="A model's name or file, a run folder, a baseline (random-forest, random-forest-grid, knn, "
-            "similarity, logistic, gradient-boosting, tanimoto-gp, tabpfn), or module:name of a scikit-learn "
-            "estimator or of a function (support, query SMILES) -> scores."
+            help="A model's name or file, a run folder, a recipe (its method before any training), a baseline "
+            "(random-forest, random-forest-grid, knn, similarity, logistic, gradient-boosting, tanimoto-gp, tabpfn) or "
+            "module:name of a scikit-learn estimator or of a function (support, query SMILES) -> scores."
         ),
     ] = "default",
     protocol: Annotated[
         str,
         typer.Option(
-            help="fsmol, fsmol-regression, tox21, sider, muv, toxcast, omniglot-5way, omniglot-20way, clinc150-5way or "
-            "hwu64-5way; the options below change it."
+            help="fsmol, fsmol-regression, tox21, sider, muv, toxcast, omniglot-5way, omniglot-20way, clinc150-5way, "
+            "hwu64-5way, sinusoid or blobs; the options below change it."
         ),
     ] = "fsmol",
     source: Annotated[str | None, typer.Option(help="Task source by name, or package.module:Name.")] = None,
@@ -36,7 +36,9 @@ def evaluate(
     seeds: Annotated[int | None, typer.Option(help="Draws a task and support size.")] = None,
     draws: Annotated[str | None, typer.Option(help="standard, scaffold, cluster or imbalanced supports.")] = None,
     tasks: Annotated[int | None, typer.Option(help="Only the first tasks.", min=1)] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="A source setting: source.root=my-assays")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="One setting: source.root=my-assays, method.inner_steps=10")
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="A result folder for molmeta report; or the scores as .csv or .parquet."),

@@ -84,7 +84,7 @@ def ways_and_shots(
 
     Args:
         labels: ``[n]`` class indices; or a task's ``class_rows``, for the same draw without reading all its labels.
-        ways, shots, queries: the sizes.
+        ways, shots, queries: the sizes; 0 shots leave the support empty, for methods that read descriptions.
         rng: the generator that is drawn from.
 
     Returns:
@@ -92,10 +92,10 @@ def ways_and_shots(
         in which the episode numbers them.
 
     Raises:
-        SupportError: fewer than ``ways`` classes have ``shots + queries`` rows, or one of the sizes is below 1.
+        SupportError: fewer than ``ways`` classes have ``shots + queries`` rows, or no class or query is asked for.
     """
-    if min(ways, shots, queries) < 1:
-        raise SupportError(f"ways, shots and queries are 1 or more each, not {ways}, {shots} and {queries}")
+    if min(ways, queries) < 1 or shots < 0:
+        raise SupportError(f"ways and queries are 1 or more and shots 0 or more, not {ways}, {queries} and {shots}")
     rows = labels if isinstance(labels, ClassRows) else ClassRows(labels)
     fitting = np.flatnonzero(rows.counts >= shots + queries)
     if len(fitting) < ways:

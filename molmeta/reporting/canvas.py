@@ -150,7 +150,7 @@ def log_values(axis: Axis) -> None:
 
 def log_sizes(axes: Axes, sizes: Sequence[int]) -> None:
     """Support sizes on a logarithmic axis, each with its number."""
-    axes.set_xscale("log", base=2)
+    axes.set_xscale("symlog", base=2, linthresh=1)  # as log; 0, too, has a place
     axes.set_xticks(list(sizes), [str(size) for size in sizes])
     axes.minorticks_off()
     axes.set_xlabel("labelled molecules")

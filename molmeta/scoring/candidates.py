@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -20,6 +20,7 @@ from molmeta.bundle import Bundle, mix, shipped
 from molmeta.config import to_mapping
 from molmeta.core.episode import EpisodeBatch
 from molmeta.core.learner import Encoding, Laws, Learner, Prediction
+from molmeta.core.random import seed_torch
 from molmeta.core.task import Inputs, TaskKind
 from molmeta.devices import choose_device
 from molmeta.domains.molecules.fingerprints import Counts, CountsConfig
@@ -28,6 +29,7 @@ from molmeta.evaluation.fewshot import Model, ScoreFunction
 from molmeta.export import member_of_run
 from molmeta.methods.scikit import Sklearn
 from molmeta.recipe import make_learner
+from molmeta.training_run import choose_recipe, shipped_recipes
 
 _COUNTS = {"name": "counts"}
 # What a practitioner has without meta-learning: each learns from the support alone.
@@ -64,6 +66,12 @@ class Candidate:
         laws = getattr(self.model, "laws", None)
         return kind is not TaskKind.MULTICLASS if laws is None else kind in laws.kinds
 
+    @property
+    def reads_descriptions(self) -> bool:
+        """Whether it predicts from descriptions of the classes, too, and so without an example."""
+        laws = getattr(self.model, "laws", None)
+        return laws is not None and laws.described
+
 
 class BundleModel:
     """A bundle as something to evaluate: its members' embeddings stand side by side in one Encoding."""
@@ -71,7 +79,12 @@ class BundleModel:
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
         laws = [member.learner.laws for member in bundle.members]
-        self.laws = Laws(kinds=bundle.kinds, transductive=bundle.transductive, encodes=all(law.encodes for law in laws))
+        self.laws = Laws(
+            kinds=bundle.kinds,
+            transductive=bundle.transductive,
+            encodes=all(law.encodes for law in laws),
+            described=all(law.described for law in laws),
+        )
         self.device = bundle.device
 
     def encode(self, inputs: Inputs) -> Encoding:
@@ -96,14 +109,18 @@ class BundleModel:
         return tuple(Encoding(part) for part in torch.split(inputs.values, widths, dim=1))
 
 
-def load_candidate(model: str | Bundle | Learner | ScoreFunction, device: str = "auto") -> Candidate:
+def load_candidate(
+    model: str | Bundle | Learner | ScoreFunction, device: str = "auto", settings: Sequence[str] = ()
+) -> Candidate:
     """A model to score.
 
     Args:
-        model: a bundle by name or file, a run folder, a baseline (see ``BASELINES``), ``module:name`` of a
-            scikit-learn estimator (over count fingerprints) or of a function ``(support, query SMILES) -> scores``;
-            or such a thing itself.
+        model: a bundle by name or file, a run folder, a recipe by name or file (its method as it is before training:
+            references that learn nothing, controls), a baseline (see ``BASELINES``), ``module:name`` of a scikit-learn
+            estimator (over count fingerprints) or of a function ``(support, query SMILES) -> scores``; or such a thing
+            itself.
         device: auto, cpu, cuda or cuda:N.
+        settings: of a run's or recipe's method or backbone, changed before it is scored: ``method.inner_steps=10``.
 
     Raises:
         ModelFileError: a name that is none of these.
@@ -115,24 +132,42 @@ def load_candidate(model: str | Bundle | Learner | ScoreFunction, device: str = 
         return _of_learner(type(model).__name__, model)
     if not isinstance(model, str):
         return _of_object(model)
-    if model in BASELINES:
-        return _of_learner(model, make_learner(BASELINES[model], _COUNTS))
     folder = Path(model)
     if (folder / "config.toml").is_file():
-        card = folder / "card.json"
-        read = json.loads(card.read_text(encoding="utf-8")) if card.is_file() else {}
-        return _of_bundle(folder.name, Bundle([member_of_run(folder)], read).to(choose_device(device)))
+        return _of_run(folder, device, settings)
+    if folder.suffix == ".toml" or model in shipped_recipes():
+        return _of_recipe(folder, device, settings)
+    if settings:
+        raise ConfigError(f"{settings[0]}: what a run folder or a recipe says can be changed, not the model {model}")
+    if model in BASELINES:
+        return _of_learner(model, make_learner(BASELINES[model], _COUNTS))
     if ":" in model and not folder.exists():
         return _imported(model)
     if model not in shipped() and not folder.exists():
-        known = [*shipped(), *BASELINES]
+        known = [*shipped(), *BASELINES, *shipped_recipes()]
         close = difflib.get_close_matches(model, known, n=1)
         hint = f' Did you mean "{close[0]}"?' if close else ""
         raise ModelFileError(
             f'there is no model "{model}".{hint} Known: {", ".join(known)}; or give a .safetensors file, a run folder, '
-            "or module:name of an estimator or function"
+            "a recipe (.toml), or module:name of an estimator or function"
         )
     return _of_bundle(folder.stem, Bundle.load(model).to(choose_device(device)))
+
+
+def _of_run(folder: Path, device: str, settings: Sequence[str]) -> Candidate:
+    card = folder / "card.json"
+    read = json.loads(card.read_text(encoding="utf-8")) if card.is_file() else {}
+    found = _of_bundle(folder.name, Bundle([member_of_run(folder, settings)], read).to(choose_device(device)))
+    return replace(found, about={**found.about, "changed": list(settings)}) if settings else found
+
+
+def _of_recipe(path: Path, device: str, settings: Sequence[str]) -> Candidate:
+    """The method as it is before any training, from the recipe's seed."""
+    recipe = choose_recipe(path, settings)
+    seed_torch(recipe.training.seed, -1 % 2**31)
+    learner = make_learner(recipe.method, recipe.backbone).to(choose_device(device))
+    found = _of_learner(path.stem, learner)
+    return replace(found, about={**found.about, "recipe": {"method": recipe.method, "backbone": recipe.backbone}})
 
 
 def _of_bundle(name: str, bundle: Bundle) -> Candidate:

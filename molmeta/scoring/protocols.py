@@ -58,8 +58,8 @@ class Question:
                 problems.append(f'unknown {what} "{value}"; known: {", ".join(known)}')
         if self.draws not in DRAWS:
             problems.append(f'unknown way to draw "{self.draws}"; known: {", ".join(DRAWS)}')
-        if min(self.sizes, default=0) < 1 or self.seeds < 1 or self.tasks < 0:
-            problems.append("support sizes and seeds are positive numbers")
+        if min(self.sizes, default=-1) < 0 or self.seeds < 1 or self.tasks < 0:
+            problems.append("seeds are 1 or more, support sizes 0 or more (0: from descriptions of the classes alone)")
         if problems:
             raise ConfigError("\n".join(problems))
 
@@ -107,6 +107,9 @@ PROTOCOLS: Mapping[str, Question] = {
         )
         for name, ways in (("omniglot", 5), ("omniglot", 20), ("clinc150", 5), ("hwu64", 5))
     },
+    # Generated tasks whose best answer is known: MAML's sinusoids; blobs whose Bayes error their source computes.
+    "sinusoid": Question("sinusoid", "test", "regression", (5, 10, 20), 1, name="sinusoid", metric="mse"),
+    "blobs": Question("blobs", "test", "multiclass", (1, 5, 20), 100, name="blobs"),
 }
 
 

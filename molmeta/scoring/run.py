@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
@@ -45,6 +46,7 @@ def evaluate(
     force: bool = False,
     command: str = "",
     progress: Progress | None = None,
+    settings: Sequence[str] = (),
     **changes: Any,
 ) -> Result:
     """Score a model on a benchmark.
@@ -61,22 +63,28 @@ def evaluate(
         force: overwrite ``out``.
         command: how this was called, for the result's header.
         progress: called with (tasks done, tasks).
-        changes: fields of :class:`~molmeta.scoring.protocols.Question`, such as ``split="heldout"``, ``sizes=(16,)``.
+        settings: as ``table.name=value``: of the ``source``, or of the ``method`` or ``backbone`` of a run or recipe.
+        changes: other fields of :class:`~molmeta.scoring.protocols.Question`: ``split="heldout"``, ``sizes=(16,)``.
 
     Raises:
         ConfigError: something by a name that is not known, or a kind of task that the model does not serve.
         DataError: the tasks are not there.
         InputError: ``out`` holds something else.
     """
-    asked = question(protocol, **changes) if isinstance(protocol, str) else protocol
+    of_model = [setting for setting in settings if setting.startswith(("method.", "backbone."))]
+    of_source = tuple(setting for setting in settings if setting not in of_model)
+    asked = question(protocol, settings=of_source, **changes) if isinstance(protocol, str) else protocol
     if workers > 1 and not isinstance(model, str):
         raise ConfigError("several workers need a model by name or file; or give workers=1")
     if out is not None and Path(out).suffix in TABLES:
         check_writable(Path(out), force)
-    candidate = load_candidate(model, device)
+    load = partial(load_candidate, model, device, of_model)
+    candidate = load()
     method = name or candidate.name
     if not candidate.serves(TaskKind(asked.kind)):
         raise ConfigError(f"{method} does not serve {asked.kind} tasks")
+    if 0 in asked.sizes and not candidate.reads_descriptions:
+        raise ConfigError(f"{method} learns from examples alone: without any (support size 0) it can predict nothing")
     with _folder(out) as folder:
         header = make_header(method, asked, candidate, command)
         check_free(folder, header, force)
@@ -84,8 +92,8 @@ def evaluate(
         claim(folder, header, force)
         todo = [task for task in tasks if not Parts(folder).holds(task.name, _digest(task, source))]
         finished = (
-            _on_workers(model, device, asked, folder, [task.name for task in todo], workers)
-            if workers > 1 and len(todo) > 1 and isinstance(model, str)
+            _on_workers(load, asked, folder, [task.name for task in todo], workers)
+            if workers > 1 and len(todo) > 1
             else (_evaluate(candidate, source, task, draw, asked, folder) for task in todo)
         )
         with closing(finished):  # an interrupted one ends its workers before the folder goes
@@ -149,10 +157,10 @@ class _Worker:
 _worker: list[_Worker] = []  # what this process evaluates, once it was told
 
 
-def _start(model: str, device: str, asked: Question, folder: Path) -> None:
+def _start(load: Callable[[], Candidate], asked: Question, folder: Path) -> None:
     start_worker()
     source, tasks, draw = asked.open()
-    _worker[:] = [_Worker(load_candidate(model, device), source, {t.name: t for t in tasks}, draw, asked, folder)]
+    _worker[:] = [_Worker(load(), source, {t.name: t for t in tasks}, draw, asked, folder)]
 
 
 def _work(task: str) -> str:
@@ -161,7 +169,7 @@ def _work(task: str) -> str:
 
 
 def _on_workers(
-    model: str, device: str, asked: Question, folder: Path, todo: list[str], workers: int
+    load: Callable[[], Candidate], asked: Question, folder: Path, todo: list[str], workers: int
 ) -> Generator[str]:
     """Evaluate tasks by name on several processes; yields each as it is done."""
     # Spawned, not forked: torch's threads do not survive a fork.
@@ -169,7 +177,7 @@ def _on_workers(
         min(workers, len(todo)),
         mp_context=get_context("spawn"),
         initializer=_start,
-        initargs=(model, device, asked, folder),
+        initargs=(load, asked, folder),
     )
     try:
         for future in as_completed([pool.submit(_work, name) for name in todo]):

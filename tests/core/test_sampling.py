@@ -143,5 +143,7 @@ def test_ways_and_shots_refuses_too_many_ways_and_sizes_below_one() -> None:
     labels = np.repeat([0, 1, 2], [6, 6, 2])
     with pytest.raises(SupportError, match="3 ways asked for, but 2 classes have 4 rows or more"):
         ways_and_shots(labels, 3, 1, 3, np.random.default_rng(0))
-    with pytest.raises(SupportError, match="1 or more each, not 2, 1 and 0"):
+    with pytest.raises(SupportError, match="shots 0 or more, not 2, 0 and 1"):
         ways_and_shots(labels, 2, 1, 0, np.random.default_rng(0))
+    support, query, classes = ways_and_shots(labels, 2, 0, 3, np.random.default_rng(0))
+    assert (len(support), len(query), len(classes)) == (0, 6, 2)

@@ -305,4 +305,4 @@ def test_the_published_protocols_ask_what_they_publish() -> None:
     with pytest.raises(ConfigError, match="unknown split") as refused:
         question(split="tset", draws="random", seeds=0)
     assert "unknown way to draw" in str(refused.value)
-    assert "positive" in str(refused.value)
+    assert "seeds are 1 or more" in str(refused.value)
