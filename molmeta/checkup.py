@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 import torch
 
 from molmeta.bundle import Bundle
-from molmeta.domains.molecules.catalogue import DATASETS
+from molmeta.catalogue import DATASETS
 from molmeta.errors import MolmetaError
 from molmeta.estimators import FewShotClassifier
 from molmeta.paths import cache_dir, data_dir
@@ -34,8 +34,9 @@ def checkup(model: str) -> Iterator[Finding]:
     yield Finding("device", torch.cuda.get_device_name() if cuda else f"cpu, {torch.get_num_threads()} threads")
     yield Finding("data", f"{data_dir()} (MOLMETA_DATA)")
     for dataset in DATASETS.values():
-        present = dataset.find() is not None
-        yield Finding(f"  {dataset.name}", "found" if present else f'not there; "molmeta data fetch {dataset.name}"')
+        state = dataset.state()
+        hint = "" if state == "here" else f'; "molmeta data fetch {dataset.name}"'
+        yield Finding(f"  {dataset.name}", state + hint)
     yield Finding("cache", f"{cache_dir()} (MOLMETA_CACHE)")
     yield _prediction(model)
 

@@ -80,8 +80,8 @@ def _find(path: str) -> Path:
     found = next((place for place in places if place.is_file()), None)
     if found is None:
         raise DataError(
-            f"there is no {' or '.join(map(str, places))}. It stands in github.com/brendenlake/omniglot as "
-            "python/one-shot-classification/all_runs.zip; give its place with --set source.path=..."
+            f"there is no {' or '.join(map(str, places))}. Set MOLMETA_DATA to the folder that holds omniglot, name "
+            'the file in [source].path, or fetch it with "molmeta data fetch omniglot"'
         )
     return found
 
@@ -99,7 +99,7 @@ def _read(path: Path, size: int) -> list[Run]:
                 raise DataError(f"{path} holds no runNN/class_labels.txt: it is not Lake's all_runs.zip")
             return [_read_run(file, path, entry, entries, size) for entry in lists]
     except (BadZipFile, OSError, EOFError) as error:
-        raise DataError(f"{path} cannot be read ({error}). Fetch it again") from error
+        raise DataError(f"{path} cannot be read ({error}). Remove it and fetch it again") from error
 
 
 def _read_run(file: ZipFile, path: Path, labels: PurePosixPath, entries: set[PurePosixPath], size: int) -> Run:
@@ -112,7 +112,7 @@ def _read_run(file: ZipFile, path: Path, labels: PurePosixPath, entries: set[Pur
         f"line {i}: there is no {name}" for i, pair in enumerate(pairs, 1) for name in pair if name not in entries
     ]
     if problems or not pairs:
-        raise DataError(f"{path}: {labels} {'; '.join(problems[:5]) or 'is empty'}. Fetch it again")
+        raise DataError(f"{path}: {labels} {'; '.join(problems[:5]) or 'is empty'}. Remove it and fetch it again")
     classes = sorted(p for p in entries if p.parent == pairs[0][1].parent and p.suffix == ".png")
     number = {name: i for i, name in enumerate(classes)}
     queries = sorted(pairs)

@@ -61,7 +61,7 @@ class Clinc150(TextSource):
         if config.tasks == "domain":
             groups = _domains(root / "domains.json")
         else:
-            groups = _one_task_a_split("clinc150", config.split, read_class_lists(root / "few_shot" / config.split))
+            groups = _one_task_a_split("clinc150", config.split, root)
         super().__init__(table, groups, ways=config.ways, queries=config.queries)
 
 
@@ -90,8 +90,8 @@ class Hwu64(TextSource):
         root = _root(config.root, "hwu64")
         path = root / "full.jsonl"
         if not path.is_file():
-            raise _missing(path)
-        groups = _one_task_a_split("hwu64", config.split, read_class_lists(root / "few_shot" / config.split))
+            raise _missing(path, "hwu64")
+        groups = _one_task_a_split("hwu64", config.split, root)
         super().__init__(read_table([path], "sentence", "label"), groups, ways=config.ways, queries=config.queries)
 
 
@@ -146,14 +146,20 @@ def _root(root: str, name: str) -> Path:
     return Path(root) if root else data_dir() / name
 
 
-def _missing(path: Path) -> DataError:
+def _missing(path: Path, name: str) -> DataError:
     return DataError(
-        f"there is no {path}. Set MOLMETA_DATA to the folder that holds {path.parent.name}, or name the folder in "
-        "[source].root"
+        f"there is no {path}. Set MOLMETA_DATA to the folder that holds {name}, name the folder in [source].root, or "
+        f'fetch it with "molmeta data fetch {name}"'
     )
 
 
-def _one_task_a_split(name: str, number: str, classes: Classes) -> dict[Split, dict[str, Sequence[str]]]:
+def _one_task_a_split(name: str, number: str, root: Path) -> dict[Split, dict[str, Sequence[str]]]:
+    """The lists of a published class split, all three of which are needed."""
+    folder = root / "few_shot" / number
+    for split in SPLITS:
+        if not (folder / f"labels.{split}.txt").is_file():
+            raise _missing(folder / f"labels.{split}.txt", name)
+    classes = read_class_lists(folder)
     return {split: {f"{name}/{number}/{split}": names} for split, names in classes.items()}
 
 
@@ -179,7 +185,7 @@ def _read_json(path: Path, keys: set[str]) -> Mapping[str, Any]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise _missing(path) from error
+        raise _missing(path, "clinc150") from error
     except ValueError as error:
         raise DataError(f"{path} is damaged ({error}). Fetch it again") from error
     if not isinstance(record, dict) or not keys <= set(record):

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from rdkit import Chem
 
+from molmeta.catalogue import dataset
 from molmeta.core.task import Split, Task, TaskKind
-from molmeta.domains.molecules.catalogue import dataset
 from molmeta.domains.molecules.featurise import featurise
 from molmeta.domains.molecules.moleculenet import NAMES, MoleculeNet, MoleculeNetConfig, published_splits
 from molmeta.errors import DataError, InputError, SupportError

@@ -143,10 +143,16 @@ def test_a_domain_can_be_a_task(tmp_path: Path) -> None:
 
 
 def test_missing_and_damaged_files_are_named_with_the_way_out(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"data_full.json. Set MOLMETA_DATA"):
+    with pytest.raises(DataError, match=r"data_full.json. Set MOLMETA_DATA .* data fetch clinc150"):
         Clinc150(Clinc150Config(root=str(tmp_path)))
-    with pytest.raises(DataError, match=r"full.jsonl. Set MOLMETA_DATA"):
+    with pytest.raises(DataError, match=r"full.jsonl. Set MOLMETA_DATA .* data fetch hwu64"):
         Hwu64(Hwu64Config(root=str(tmp_path)))
+    folder = made_clinc(tmp_path) / "few_shot" / "01"
+    folder.mkdir(parents=True)
+    for split in SPLITS[:2]:
+        (folder / f"labels.{split}.txt").write_text("banking_0")
+    with pytest.raises(DataError, match=r"01/labels.test.txt. Set MOLMETA_DATA .* data fetch clinc150"):
+        Clinc150(Clinc150Config(root=str(tmp_path)))
     for content in ("{", "[]", '{"train": [1], "val": [], "test": []}'):
         (tmp_path / "data_full.json").write_text(content)
         with pytest.raises(DataError, match=r"data_full.json is damaged.*Fetch it again"):
