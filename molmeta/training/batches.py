@@ -60,7 +60,21 @@ class MetaBatches:
             values = source.tasks(Split.TRAIN, TaskKind.REGRESSION)
             self.value_tasks = [t for t in values if len(t) > config.min_query and np.ptp(t.labels) > 0]
         if (regression < 1 and not self.class_tasks) or (regression > 0 and not self.value_tasks):
-            raise DataError("the source has no training tasks large enough to draw an episode from")
+            raise DataError(self._why_none(classes))
+
+    def _why_none(self, tasks: Sequence[Task]) -> str:
+        message = f"none of the source's {len(tasks)} training tasks is large enough to draw an episode from"
+        if self.config.sampler == "ways_and_shots" and tasks:
+            most = max(int((task.class_rows.counts >= self._rows_a_class).sum()) for task in tasks)
+            message += (
+                f": [episodes] asks for {self.config.ways} ways of {self._rows_a_class} rows (shots and queries); the "
+                f"most that a task has is {most}. Lower ways, support_sizes or query_size"
+            )
+        return message
+
+    @property
+    def _rows_a_class(self) -> int:
+        return max(self.config.support_sizes) + self.config.query_size
 
     def __call__(self, step: int) -> EpisodeBatch:
         """The meta-batch of one step."""
@@ -74,8 +88,7 @@ class MetaBatches:
     def _is_usable(self, task: Task) -> bool:
         counts = np.bincount(task.labels.astype(np.int64), minlength=task.num_classes)
         if self.config.sampler == "ways_and_shots":
-            needed = max(self.config.support_sizes) + self.config.query_size
-            return int((counts >= needed).sum()) >= self.config.ways
+            return int((counts >= self._rows_a_class).sum()) >= self.config.ways
         return len(counts) >= 2 and int(counts.min()) >= 2  # one row of each class for the support, one for the query
 
     def _draw(self, task: Task, size: int, step: int, i: int) -> Episode:

@@ -16,10 +16,11 @@ import torch
 from molmeta.core.episode import EpisodeBatch
 from molmeta.core.learner import Learner
 from molmeta.core.random import seed_torch
-from molmeta.errors import ConfigError, ModelFileError
+from molmeta.errors import ConfigError, MolmetaError, ModelFileError
 from molmeta.files import write_whole
 from molmeta.training.state import load_tensors, optimizer_tensors, restore_optimizer, save_tensors
 
+_LEFT_OUT = 20  # steps in a row without a finite gradient that end a run
 Validate = Callable[[Learner], dict[str, float]]
 Report = Callable[["Progress"], None]
 
@@ -93,6 +94,7 @@ class Trainer:
         self.best_score = -math.inf
         self.history: list[dict[str, float]] = []
         self.step = 0
+        self._left_out = 0  # steps in a row
         self.seconds = 0.0  # of training, earlier sittings included
         self._since = time.monotonic()
         if (folder / "state.safetensors").exists():
@@ -124,9 +126,22 @@ class Trainer:
         norm = torch.nn.utils.clip_grad_norm_(self.learner.parameters(), self.config.clip)
         if torch.isfinite(norm):  # a step whose gradient overflowed is left out, and shows in the log
             self.optimizer.step()
+            self._left_out = 0
+        else:
+            self._left_out += 1
+            self._stop_if_diverged()
         if self.config.ema:
             self._move_average()
         return {**logs, "gradient_norm": float(norm)}
+
+    def _stop_if_diverged(self) -> None:
+        """Steps left out again and again teach nothing: say so at once."""
+        if self._left_out == _LEFT_OUT:
+            raise MolmetaError(
+                f"the gradients of {_LEFT_OUT} steps in a row, up to step {self.step + 1}, are not finite: training has "
+                "diverged. Lower [training].lr or [method].inner_lr, or look at the inputs; what was "
+                f"saved so far stands in {self.folder}"
+            )
 
     @torch.no_grad()
     def _move_average(self) -> None:

@@ -95,8 +95,14 @@ def test_a_balanced_support_stays_balanced_where_the_smaller_class_is_small() ->
 def test_tasks_with_a_class_of_one_row_or_none_are_left_out() -> None:
     made = batches(Given(BINARY, [0, 1] * 9, [0] * 9 + [1], [0] * 9))
     assert [task.name for task in made.class_tasks] == ["t0"]
-    with pytest.raises(DataError, match="no training tasks large enough"):
+    with pytest.raises(DataError, match="is large enough"):
         batches(Given(BINARY, [0] * 9 + [1]))
+
+
+def test_ways_that_no_task_has_are_refused_with_what_there_is() -> None:
+    given = Given(MULTICLASS, [0] * 9 + [1] * 9 + [2] * 3, classes=3)
+    with pytest.raises(DataError, match="3 ways of 6 rows .* the most that a task has is 2"):
+        batches(given, sampler="ways_and_shots", ways=3, support_sizes=(2,), query_size=4)
 
 
 def test_ways_and_shots_numbers_the_drawn_classes_from_nought() -> None:

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from molmeta.core.episode import EpisodeBatch
 from molmeta.core.learner import Learner
 from molmeta.core.task import TaskKind
-from molmeta.errors import ConfigError, ModelFileError
+from molmeta.errors import ConfigError, ModelFileError, MolmetaError
 from molmeta.methods.gp import GaussianProcess
 from molmeta.methods.maml import MAML, MAMLConfig
 from molmeta.methods.protonet import ProtoNet
@@ -87,18 +87,18 @@ def test_patience_stops_after_so_many_validations_without_a_better_score(tmp_pat
 
 
 class Overflowing:
-    """Batches of which one has inputs that overflow."""
+    """Batches of which some have inputs that overflow."""
 
-    def __init__(self, at: int) -> None:
+    def __init__(self, *at: int) -> None:
         self.at, self.drawn = at, batches()
 
     def __call__(self, step: int) -> EpisodeBatch:
         batch = self.drawn(step)
-        return batch.with_inputs(batch.inputs * math.inf) if step == self.at else batch  # type: ignore[operator]
+        return batch.with_inputs(batch.inputs * math.inf) if step in self.at else batch  # type: ignore[operator]
 
 
 def test_a_step_without_a_finite_gradient_is_left_out_and_shows_in_the_history(tmp_path: Path) -> None:
-    made = trainer(tmp_path, steps=4, eval_every=1, draw=Overflowing(at=2))
+    made = trainer(tmp_path, steps=4, eval_every=1, draw=Overflowing(2))
     weights = []
     made.run(lambda _: weights.append(copy.deepcopy(made.learner.state_dict())))
     torch.testing.assert_close(weights[2], weights[1], rtol=0, atol=0)
@@ -106,6 +106,13 @@ def test_a_step_without_a_finite_gradient_is_left_out_and_shows_in_the_history(t
     assert all(torch.isfinite(t).all() for t in weights[3].values())
     lines = [json.loads(line, parse_constant=pytest.fail) for line in (tmp_path / "history.jsonl").open()]
     assert [line["gradient_norm"] is None for line in lines] == [False, False, True, False]
+
+
+def test_a_run_that_only_leaves_steps_out_ends_and_keeps_what_it_has(tmp_path: Path) -> None:
+    made = trainer(tmp_path, steps=60, draw=Overflowing(*range(10, 60)))
+    with pytest.raises(MolmetaError, match="20 steps in a row, up to step 30, are not finite"):
+        made.run()
+    assert trainer(tmp_path, steps=60).step == 25
 
 
 def test_the_gradient_is_cut_to_its_norm(tmp_path: Path) -> None:

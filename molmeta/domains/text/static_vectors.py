@@ -75,6 +75,8 @@ class WordLlama(Backbone):
         ids, text = self._tokens(texts)
         if self.config.projection and self.training:
             kept = torch.rand(len(text), device=text.device) >= self.config.token_dropout
+            # A short text would lose every token, and the slope of its length is none at 0.
+            kept |= torch.bincount(text[kept], minlength=len(texts))[text] == 0
             ids, text = ids[kept], text[kept]
         values = self._vectors(ids)
         total = values.new_zeros(len(texts), self.width).index_add(0, text, values)

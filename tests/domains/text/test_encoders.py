@@ -79,6 +79,13 @@ def test_tokens_are_left_out_in_training_alone() -> None:
             torch.testing.assert_close(backbone.eval()(BATCH), backbone(BATCH), rtol=0, atol=0)
 
 
+def test_a_short_text_keeps_its_tokens_where_all_would_be_left_out() -> None:
+    torch.manual_seed(0)
+    backbone = WordLlama(WordLlamaConfig(token_dropout=0.99, dropout=0.0)).train()
+    found = backbone(TextBatch.of(["play music"] * 50))
+    assert (found.norm(dim=1) > 0.99).all()
+
+
 def test_the_frozen_vectors_are_those_of_the_packages_own_model() -> None:
     level = logging.getLogger().level
     frozen = WordLlama(WordLlamaConfig(projection=False))
