@@ -16,7 +16,7 @@ import torch
 from molmeta.core.episode import EpisodeBatch
 from molmeta.core.learner import Learner
 from molmeta.core.random import seed_torch
-from molmeta.errors import ConfigError, MolmetaError, ModelFileError
+from molmeta.errors import ConfigError, ModelFileError, MolmetaError
 from molmeta.files import write_whole
 from molmeta.training.state import load_tensors, optimizer_tensors, restore_optimizer, save_tensors
 
@@ -138,8 +138,8 @@ class Trainer:
         """Steps left out again and again teach nothing: say so at once."""
         if self._left_out == _LEFT_OUT:
             raise MolmetaError(
-                f"the gradients of {_LEFT_OUT} steps in a row, up to step {self.step + 1}, are not finite: training has "
-                "diverged. Lower [training].lr or [method].inner_lr, or look at the inputs; what was "
+                f"the gradients of {_LEFT_OUT} steps in a row, up to step {self.step + 1}, are not finite: training "
+                "has diverged. Lower [training].lr or [method].inner_lr, or look at the inputs; what was "
                 f"saved so far stands in {self.folder}"
             )
 
