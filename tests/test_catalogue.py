@@ -18,7 +18,7 @@ from molmeta.cli import main
 from molmeta.core.task import Split, TaskKind, TaskSource
 from molmeta.domains.images.lake_runs import LakeRuns
 from molmeta.domains.images.omniglot import Omniglot
-from molmeta.domains.text.intents import Clinc150, Hwu64, TextTable, TextTableConfig
+from molmeta.domains.text.intents import Banking77, Clinc150, Hwu64
 from molmeta.errors import ConfigError, DataError
 from molmeta.paths import data_dir
 from tests.domains.images.made import drawing, png, zipped
@@ -273,9 +273,7 @@ def test_lakes_runs_open_from_what_was_fetched(tmp_path: Path, data: Path, serve
     opened(LakeRuns())
 
 
-def test_banking77_opens_from_what_was_fetched_as_its_card_says(
-    tmp_path: Path, data: Path, serve: Callable[[Path], str]
-) -> None:
+def test_banking77_opens_from_what_was_fetched(tmp_path: Path, data: Path, serve: Callable[[Path], str]) -> None:
     origin = tmp_path / "origin"
     for number in range(1, 6):
         (origin / "few_shot" / f"{number:02}").mkdir(parents=True)
@@ -285,9 +283,7 @@ def test_banking77_opens_from_what_was_fetched_as_its_card_says(
     for name in ("train.csv", "test.csv"):
         (origin / name).write_text("text,category\n" + rows.replace("Where, then?", '"Where, then?"'))
     assert {outcome for outcome, _ in fetched(dataset("banking77"), serve(origin)).values()} == {"fetched"}
-    folder = data / "banking77"
-    paths = (str(folder / "train.csv"), str(folder / "test.csv"))
-    opened(TextTable(TextTableConfig(paths=paths, label="category", classes=str(folder / "few_shot" / "01"))))
+    opened(Banking77())
 
 
 @pytest.mark.data

@@ -18,6 +18,7 @@ BACKBONES = Registry(
 SOURCES = Registry(
     "source",
     {
+        "banking77": "molmeta.domains.text.intents:Banking77",
         "blobs": "molmeta.domains.functions.blobs:Blobs",
         "clinc150": "molmeta.domains.text.intents:Clinc150",
         "fsmol": "molmeta.domains.molecules.fsmol:FSMol",

@@ -105,8 +105,10 @@ PROTOCOLS: Mapping[str, Question] = {
         f"{name}-{ways}way": Question(
             name, "test", "multiclass", (1, 5), 600, settings=(f"source.ways={ways}",), name=f"{name}-{ways}way"
         )
-        for name, ways in (("omniglot", 5), ("omniglot", 20), ("clinc150", 5), ("hwu64", 5))
+        for name, ways in (("omniglot", 5), ("omniglot", 20), ("clinc150", 5), ("hwu64", 5), ("banking77", 5))
     },
+    # Lake's own 20 runs: a task each, with one draw.
+    "omniglot-runs": Question("omniglot_runs", "test", "multiclass", (1,), 1, name="omniglot-runs"),
     # Generated tasks whose best answer is known: MAML's sinusoids; blobs whose Bayes error their source computes.
     "sinusoid": Question("sinusoid", "test", "regression", (5, 10, 20), 1, name="sinusoid", metric="mse"),
     "blobs": Question("blobs", "test", "multiclass", (1, 5, 20), 100, name="blobs"),

@@ -1,7 +1,8 @@
-"""The sources: CLINC150, HWU64, and any table of texts and labels with lists of classes.
+"""The sources: CLINC150, HWU64, BANKING77, and any table of texts and labels with lists of classes.
 
 CLINC150: Larson et al., 2019, EMNLP, "An Evaluation Dataset for Intent Classification and Out-of-Scope Prediction".
-HWU64: Liu et al., 2019, arXiv:1903.05566. Their class splits: Dopierre et al., 2021, arXiv:2105.12995 (ProtAugment).
+HWU64: Liu et al., 2019, arXiv:1903.05566. BANKING77: Casanueva et al., 2020, arXiv:2003.04807. Their class splits:
+Dopierre et al., 2021, arXiv:2105.12995 (ProtAugment).
 """
 
 from __future__ import annotations
@@ -93,6 +94,36 @@ class Hwu64(TextSource):
             raise _missing(path, "hwu64")
         groups = _one_task_a_split("hwu64", config.split, root)
         super().__init__(read_table([path], "sentence", "label"), groups, ways=config.ways, queries=config.queries)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Banking77Config:
+    split: SplitName = "01"  # which of the five published class splits
+    ways: int = 5  # classes an episode, in draw()
+    queries: int = 15  # query texts a class, in draw()
+    root: str = ""  # the folder of train.csv and test.csv; empty: banking77 under MOLMETA_DATA
+
+    def __post_init__(self) -> None:
+        _check_sizes(self.ways, self.queries)
+
+
+class Banking77(TextSource):
+    """77 intents of a bank's customers, 13,083 texts: both published parts, since classes are split, not texts.
+
+    Raises:
+        DataError: a file is missing or damaged.
+    """
+
+    Config = Banking77Config
+
+    def __init__(self, config: Banking77Config | None = None) -> None:
+        self.config = config = config or Banking77Config()
+        root = _root(config.root, "banking77")
+        paths = [root / "train.csv", root / "test.csv"]
+        if absent := [path for path in paths if not path.is_file()]:
+            raise _missing(absent[0], "banking77")
+        groups = _one_task_a_split("banking77", config.split, root)
+        super().__init__(read_table(paths, "text", "category"), groups, ways=config.ways, queries=config.queries)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
