@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 
 from molmeta.core.episode import LabelledSet
 from molmeta.core.learner import Learner, Prediction, Predictor
+from molmeta.core.networks import require_classes
 from molmeta.core.task import Inputs, TaskKind
+from molmeta.domains import BACKBONES
 from molmeta.domains.molecules.featurise import FEATURISER_VERSION
 from molmeta.domains.molecules.reference import Reference
 from molmeta.errors import ModelFileError, MolmetaError, SupportError
@@ -106,6 +108,7 @@ class Bundle:
             path: the file.
             extra: further JSON to keep in it.
         """
+        require_classes(BACKBONES, *(member.backbone for member in self.members))
         tensors = {
             f"member{i}/{name}": _stored(tensor)
             for i, member in enumerate(self.members)
@@ -281,6 +284,7 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
 
 
 def _member(tables: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> Member:
+    require_classes(BACKBONES, tables["backbone"], tables["method"].get("task_backbone"))
     learner = make_learner(tables["method"], tables["backbone"])
     learner.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in weights.items()})
     return Member(tables["method"], tables["backbone"], learner)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import platformdirs
@@ -22,3 +23,9 @@ def datasets_dir() -> Path:
     """The data set cards, task lists and the demo assay that come with the package (checkout, editable or wheel)."""
     installed = Path(__file__).parent / "_datasets"
     return installed if installed.is_dir() else Path(__file__).parent.parent / "datasets"
+
+
+def import_from_here() -> None:
+    """Let modules beside which a command is typed be imported: a network or a task source of one's own."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())

@@ -11,6 +11,7 @@ from typing import Any
 
 from molmeta.config import from_mapping, to_mapping
 from molmeta.core.learner import Learner
+from molmeta.core.networks import NetworkMaker
 from molmeta.core.random import seed_torch
 from molmeta.core.task import Split, Task, TaskKind, TaskSource
 from molmeta.domains import BACKBONES, SOURCES
@@ -114,10 +115,15 @@ def _settings(name: str, table: Any) -> Any:
 
 
 def named(registry: Any, table: Mapping[str, Any], where: str) -> tuple[Any, Any]:
-    """The class that a table names, and its settings: ``(cls, cls.Config(...))``."""
+    """The class that a table names, and its settings: ``(cls, cls.Config(...))``.
+
+    A backbone may also be a plain network's class, or a function that makes one.
+    """
     if not isinstance(table.get("name"), str):
         raise ConfigError(f"{where} needs a name; known: {', '.join(sorted(registry))}")
     cls = registry.load(table["name"])
+    if registry is BACKBONES and not hasattr(cls, "Config"):
+        cls = NetworkMaker(cls, table["name"])
     if not hasattr(cls, "Config"):
         raise ConfigError(f'{where} "{table["name"]}" has no Config: a dataclass of its settings, all with defaults')
     return cls, from_mapping(cls.Config, {k: v for k, v in table.items() if k != "name"}, where)

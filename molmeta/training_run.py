@@ -25,7 +25,6 @@ from molmeta.core.task import Split, TaskKind, TaskSource
 from molmeta.devices import choose_device
 from molmeta.errors import ConfigError
 from molmeta.files import write_whole
-from molmeta.methods.classical import Classical
 from molmeta.paths import datasets_dir
 from molmeta.recipe import Recipe, make_learner, make_source, make_trainer
 from molmeta.training.state import save_tensors
@@ -104,7 +103,7 @@ def run_training(
 
 def _check_trainable(recipe: Recipe) -> None:
     learner = make_learner(recipe.method, recipe.backbone)
-    if isinstance(learner, Classical) or not any(p.requires_grad for p in learner.parameters()):
+    if not learner.laws.meta_trained or not any(p.requires_grad for p in learner.parameters()):
         raise ConfigError(
             f'the method "{recipe.method["name"]}" over the backbone "{recipe.backbone["name"]}" has nothing to '
             "meta-train. Score it as it is with molmeta evaluate, or train another, such as gp or protonet"

@@ -26,7 +26,7 @@ def evaluate(
         str,
         typer.Option(
             help="fsmol, fsmol-regression, tox21, sider, muv, toxcast, omniglot-5way, omniglot-20way, clinc150-5way, "
-            "hwu64-5way, sinusoid or blobs; the options below change it."
+            "hwu64-5way, banking77-5way, omniglot-runs, sinusoid or blobs; the options below change it."
         ),
     ] = "fsmol",
     source: Annotated[str | None, typer.Option(help="Task source by name, or package.module:Name.")] = None,
@@ -54,8 +54,10 @@ def evaluate(
     """
     from molmeta.cli.show import evaluating
     from molmeta.evaluation import results
+    from molmeta.paths import import_from_here
     from molmeta.scoring import evaluate as score
 
+    import_from_here()
     other = results.Result.read(against) if against is not None else None
     with evaluating() as progress:
         result = score(

@@ -24,6 +24,7 @@ def train(
     """Meta-train a model. Run the same command again to go on after an interruption."""
     from molmeta.cli.show import training_progress
     from molmeta.devices import keep_freed_memory
+    from molmeta.paths import import_from_here
     from molmeta.training_run import choose_recipe, run_training
 
     overrides = [
@@ -33,6 +34,7 @@ def train(
     ]
     numbers = {"training.steps": steps, "training.seed": seed}
     overrides += [f"{key}={value}" for key, value in numbers.items() if value is not None] + (set_ or [])
+    import_from_here()
     recipe = choose_recipe(config, overrides)
     keep_freed_memory()
     with training_progress() as show:

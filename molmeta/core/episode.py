@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from molmeta.core.task import Inputs, IntArray, Task, TaskKind, TaskSource
+from molmeta.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,10 +55,13 @@ class LabelledSet:
 
     Attributes:
         inputs: ``n`` raw inputs, or their :class:`~molmeta.core.learner.Encoding`.
-        labels: ``[n]`` class indices (int64), or values for regression.
+        labels: ``[n]`` class indices 0..k-1, or values for regression; kept as int64, or as floats.
         kind: what the labels are.
         num_classes: k; 0 for regression.
         task_inputs: inputs that describe the classes, one row a class; None where nothing does.
+
+    Raises:
+        InputError: the labels are not one number a row of the inputs, or class indices are not whole numbers.
     """
 
     inputs: Inputs
@@ -65,6 +69,16 @@ class LabelledSet:
     kind: TaskKind = TaskKind.BINARY
     num_classes: int = 2
     task_inputs: Inputs | None = None
+
+    def __post_init__(self) -> None:
+        kind, labels = TaskKind(self.kind), torch.as_tensor(self.labels)
+        if labels.shape != (len(self.inputs),):
+            raise InputError(f"{len(self.inputs)} inputs need labels [{len(self.inputs)}], not {list(labels.shape)}")
+        if kind.is_classification and labels.is_floating_point():
+            raise InputError(f"class indices are whole numbers, not {labels.dtype}; for values say TaskKind.REGRESSION")
+        wanted = torch.int64 if kind.is_classification else torch.get_default_dtype()
+        object.__setattr__(self, "kind", kind)
+        object.__setattr__(self, "labels", labels if labels.is_floating_point() else labels.to(wanted))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -174,9 +188,16 @@ def _rectangle(batch: EpisodeBatch, wanted: torch.Tensor) -> tuple[torch.Tensor,
     return table, mask
 
 
-def collate(source: TaskSource, episodes: Sequence[Episode]) -> EpisodeBatch:
-    """Gather the inputs, labels and descriptions of ``episodes`` (all of one kind) into one flat batch."""
+def collate(source: TaskSource | torch.Tensor, episodes: Sequence[Episode]) -> EpisodeBatch:
+    """Gather the inputs, labels and descriptions of ``episodes`` (all of one kind) into one flat batch.
+
+    Args:
+        source: what the tasks' rows point to; a plain tensor of all the rows will do.
+        episodes: one or more.
+    """
     rows = np.concatenate([e.task.rows[p] for e in episodes for p in (e.support, e.query)])
+    if isinstance(source, torch.Tensor):
+        return collate_labels(episodes, source[torch.from_numpy(rows)])
     return collate_labels(episodes, source.gather(rows), descriptions(source, episodes))
 
 

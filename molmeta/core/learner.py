@@ -11,10 +11,10 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from molmeta.core.backbone import Backbone
+from molmeta.core.backbone import Backbone, as_backbone
 from molmeta.core.episode import EpisodeBatch, LabelledSet
 from molmeta.core.task import Inputs, TaskKind
-from molmeta.errors import SupportError
+from molmeta.errors import ConfigError, SupportError
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +79,7 @@ class Laws:
         transductive: a query's prediction depends on the other queries.
         encodes: embeddings are task-free, so that a molecule is encoded once for all tasks.
         described: it reads descriptions of the classes (``task_inputs``), and a class may lack examples.
+        meta_trained: it has something to learn from many tasks; else ``meta_backward`` refuses, in words.
     """
 
     kinds: frozenset[TaskKind]
@@ -88,16 +89,24 @@ class Laws:
     transductive: bool = False
     encodes: bool = True
     described: bool = False
+    meta_trained: bool = True
 
 
 class Learner(nn.Module, ABC):
     """A meta-trained model: a backbone and a method. ``adapt`` specialises it to a task.
 
     The learner owns its backward pass: a trainer calls :meth:`meta_backward` and never ``backward`` itself.
+
+    Args:
+        backbone: a Backbone, or any network of which :func:`~molmeta.core.backbone.as_backbone` can make one.
     """
 
     laws: Laws
     backbone: Backbone
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = as_backbone(backbone)
 
     @property
     def device(self) -> torch.device:
@@ -124,8 +133,14 @@ class Learner(nn.Module, ABC):
         """The meta-objective of a batch, a scalar to differentiate, and numbers to log."""
 
     def meta_backward(self, batch: EpisodeBatch) -> dict[str, float]:
-        """Accumulate the batch's meta-gradient into ``.grad``; returns numbers to log, ``loss`` among them."""
+        """Accumulate the batch's meta-gradient into ``.grad``; returns numbers to log, ``loss`` among them.
+
+        Raises:
+            ConfigError: nothing is meta-trained.
+        """
         loss, logs = self.meta_loss(batch)
+        if not loss.requires_grad:
+            raise ConfigError("there is nothing to meta-train: no parameter of the learner requires a gradient")
         loss.backward()  # type: ignore[no-untyped-call]
         return {"loss": float(loss.detach()), **logs}
 
@@ -136,11 +151,15 @@ class Learner(nn.Module, ABC):
 
 @contextmanager
 def inference(module: nn.Module) -> Iterator[None]:
-    """The module in evaluation mode for a while: no dropout, no statistics taken; each part is left as it was found."""
+    """The module in evaluation mode for a while: no dropout, no gradient, no statistics taken.
+
+    Each part is left as it was found.
+    """
     was_training = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
-        yield
+        with torch.no_grad():
+            yield
     finally:
         for part, training in was_training:
             part.training = training
@@ -158,6 +177,12 @@ def check_support(support: LabelledSet, laws: Laws) -> None:
     if laws.described:
         require_descriptions(support.task_inputs, support.num_classes)
     elif support.kind.is_classification:
+        if len(support) and not 0 <= int(support.labels.min()) <= int(support.labels.max()) < support.num_classes:
+            raise SupportError(
+                f"the labels run from {int(support.labels.min())} to {int(support.labels.max())}, but the set says "
+                f"{support.num_classes} classes, 0 to {support.num_classes - 1}: give its kind and num_classes, and "
+                "number its classes from 0"
+            )
         counts = torch.bincount(support.labels, minlength=support.num_classes).tolist()
         if min(counts) == 0:
             raise SupportError(f"every class needs an example in the support set; counts by class index: {counts}")

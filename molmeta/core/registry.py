@@ -28,6 +28,10 @@ class Registry:
     def __contains__(self, name: str) -> bool:
         return name in self._entries
 
+    def __getitem__(self, name: str) -> Any:
+        """As :meth:`load`."""
+        return self.load(name)
+
     def add(self, name: str, path: str) -> None:
         """Register ``path`` under ``name``.
 

@@ -56,7 +56,7 @@ class ClassRows:
     """
 
     def __init__(self, labels: NDArray[np.generic]) -> None:
-        classes = labels.astype(np.int64, copy=False)
+        classes = np.asarray(labels).astype(np.int64, copy=False)
         self.counts = np.bincount(classes)
         self._order = np.argsort(classes, kind="stable")
         self._ends = np.cumsum(self.counts)
@@ -89,6 +89,8 @@ class Task:
     columns: Mapping[str, NDArray[np.generic]] = field(default_factory=lambda: MappingProxyType({}))
 
     def __post_init__(self) -> None:
+        for name, value in (("rows", np.asarray(self.rows)), ("labels", np.asarray(self.labels))):
+            object.__setattr__(self, name, value)  # tensors and lists will do
         if len(self.rows) != len(self.labels):
             raise ValueError(f"task {self.name}: {len(self.rows)} rows but {len(self.labels)} labels")
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
+from torch import nn
 
-from molmeta.core.backbone import Backbone
 from molmeta.core.episode import EpisodeBatch
 from molmeta.core.learner import Encoding, Prediction
 from molmeta.core.task import Inputs
@@ -40,9 +40,9 @@ class ANIL(GradientLearner):
 
     Config: type[GradientConfig] = ANILConfig
 
-    def __init__(self, backbone: Backbone, config: GradientConfig | None = None) -> None:
+    def __init__(self, backbone: nn.Module, config: GradientConfig | None = None) -> None:
         super().__init__(backbone, config)
-        own_rows = self.config.normalisation in ("batch", "per_step") and bool(batch_norms(backbone))
+        own_rows = self.config.normalisation in ("batch", "per_step") and bool(batch_norms(self.backbone))
         head_only = all(name.startswith("head.") for name in self.moving())
         self.laws = replace(self.laws, encodes=head_only and not own_rows)
 

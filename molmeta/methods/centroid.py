@@ -12,9 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
-from molmeta.core.backbone import Backbone
 from molmeta.core.episode import EpisodeBatch
 from molmeta.core.learner import Laws
 from molmeta.core.task import TaskKind
@@ -31,15 +31,14 @@ class CentroidConfig:
 
 
 class Centroid(EmbeddingLearner):
-    """Nearest mean; the backbone is frozen."""
+    """Nearest mean; the backbone stays as it is."""
 
     Config = CentroidConfig
-    laws = Laws(kinds=frozenset({TaskKind.BINARY, TaskKind.MULTICLASS}))
+    laws = Laws(kinds=frozenset({TaskKind.BINARY, TaskKind.MULTICLASS}), meta_trained=False)
 
-    def __init__(self, backbone: Backbone, config: CentroidConfig | None = None) -> None:
+    def __init__(self, backbone: nn.Module, config: CentroidConfig | None = None) -> None:
         super().__init__(backbone)
         self.config = config or CentroidConfig()
-        self.requires_grad_(False)
 
     def head(self, episodes: PaddedEpisodes) -> HeadOutput:
         support, query = episodes.support, episodes.query

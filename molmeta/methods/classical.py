@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
-from molmeta.core.backbone import Backbone
 from molmeta.core.episode import EpisodeBatch
 from molmeta.core.learner import Laws
 from molmeta.core.task import FloatArray, TaskKind
@@ -36,8 +37,9 @@ class Classical(EmbeddingLearner):
     config: Any
     laws = Laws(kinds=frozenset(TaskKind))
 
-    def __init__(self, backbone: Backbone, config: Any = None) -> None:
+    def __init__(self, backbone: nn.Module, config: Any = None) -> None:
         super().__init__(backbone)
+        self.laws = replace(self.laws, meta_trained=False)
         self.config = config or self.Config()
 
     @abstractmethod

@@ -67,10 +67,6 @@ Head = Callable[[torch.Tensor], HeadOutput]  # queries [t, m, d] -> what is said
 class EmbeddingLearner(Learner):
     """A learner whose head needs embeddings alone, so that one backbone pass serves a whole meta-batch."""
 
-    def __init__(self, backbone: Backbone) -> None:
-        super().__init__()
-        self.backbone = backbone
-
     @abstractmethod
     def head(self, episodes: PaddedEpisodes) -> HeadOutput:
         """Predict every query row of every episode from its support."""

@@ -17,7 +17,6 @@ from typing import Self
 import torch
 from torch import nn
 
-from molmeta.core.backbone import Backbone
 from molmeta.core.episode import EpisodeBatch, LabelledSet
 from molmeta.core.learner import Learner
 from molmeta.errors import ConfigError, InputError
@@ -51,11 +50,11 @@ class FineTune(ANIL):
     config: FineTuneConfig
     ids: torch.Tensor
 
-    def __init__(self, backbone: Backbone, config: FineTuneConfig | None = None) -> None:
+    def __init__(self, backbone: nn.Module, config: FineTuneConfig | None = None) -> None:
         super().__init__(backbone, config)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
-        heads = torch.randn(self.config.heads, backbone.width + 1) / backbone.width**0.5
+        heads = torch.randn(self.config.heads, self.backbone.width + 1) / self.backbone.width**0.5
         self.heads = nn.Parameter(heads)  # a row of weights and a bias for each class
         self.register_buffer("ids", torch.full((self.config.heads,), -1))  # whose row each is, in order of appearance
 

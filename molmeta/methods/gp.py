@@ -25,7 +25,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from molmeta.core.backbone import Backbone
 from molmeta.core.learner import Encoding, Laws
 from molmeta.core.task import Inputs, TaskKind
 from molmeta.methods.episodic import EmbeddingLearner, Head, HeadOutput, PaddedEpisodes
@@ -78,17 +77,17 @@ class GaussianProcess(EmbeddingLearner):
     Config = GPConfig
     laws = Laws(kinds=frozenset(TaskKind))
 
-    def __init__(self, backbone: Backbone, config: GPConfig | None = None) -> None:
+    def __init__(self, backbone: nn.Module, config: GPConfig | None = None) -> None:
         super().__init__(backbone)
         self.config = config or GPConfig()
-        self.classification = Kernel(backbone.views)
-        self.regression = Kernel(backbone.views)
+        self.classification = Kernel(self.backbone.views)
+        self.regression = Kernel(self.backbone.views)
         self.log_scale = nn.Parameter(torch.tensor(1.0))
         self.log_shrinkage = nn.Parameter(torch.tensor(0.0))
         if self.config.prior:
             # The active class is not like the other: with a prior, binary tasks are not class-equivariant.
             self.laws = Laws(kinds=frozenset(TaskKind), class_equivariant=False)
-            self.prior = nn.Linear(backbone.views[0], 1)
+            self.prior = nn.Linear(self.backbone.views[0], 1)
             nn.init.zeros_(self.prior.weight)
             nn.init.zeros_(self.prior.bias)
 

@@ -25,7 +25,6 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from molmeta.core.backbone import Backbone
 from molmeta.core.episode import EpisodeBatch, LabelledSet
 from molmeta.core.learner import Encoding, Laws, Learner, Predictor, check_support
 from molmeta.core.task import Inputs, TaskKind
@@ -51,13 +50,11 @@ class GradientLearner(Learner):
     Config: type[GradientConfig] = GradientConfig
     laws = Laws(kinds=frozenset(TaskKind), encodes=False)
 
-    def __init__(self, backbone: Backbone, config: GradientConfig | None = None) -> None:
-        super().__init__()
-        config = config or self.Config()
-        self.backbone = backbone
-        self.config = config
-        self.head = nn.Linear(backbone.width, 1 if config.head == "tied" else config.ways)
-        layers = batch_norms(backbone)
+    def __init__(self, backbone: nn.Module, config: GradientConfig | None = None) -> None:
+        super().__init__(backbone)
+        self.config = config = config or self.Config()
+        self.head = nn.Linear(self.backbone.width, 1 if config.head == "tied" else config.ways)
+        layers = batch_norms(self.backbone)
         check_policy(config.normalisation, layers)
         self.laws = _laws_of(self.laws, config, bool(layers))
         self.norms: StepNorms | None = None
@@ -126,7 +123,9 @@ class GradientLearner(Learner):
 
     def moving(self) -> dict[str, nn.Parameter]:
         """The parameters that the inner loop moves, by name, in the backbone's own order."""
-        return {name: p for name, p in self._weights().items() if p.requires_grad and self.adapts(name)}
+        own = () if self.norms is None else self.norms.at(0)  # a step's norms do not adapt
+        weights = {name: p for name, p in self._weights().items() if name not in own}
+        return {name: p for name, p in weights.items() if p.requires_grad and self.adapts(name)}
 
     def path(
         self, support: LabelledSet, *, steps: int, first_order: bool, parts: Iterator[LabelledSet] | None = None
@@ -228,7 +227,8 @@ class GradientLearner(Learner):
         weights = self._weights()
         unknown = [part for part in self.config.parts() if not any(is_part(name, part) for name in weights)]
         if unknown or not self.config.parts():
-            known = ", ".join(f'"backbone.{name}"' for name, _ in self.backbone.named_children())
+            layers = list(dict.fromkeys(name.rpartition(".")[0] for name in weights if name.startswith("backbone.")))
+            known = ", ".join(f'"{name}"' for name in layers[:8]) + (", ..." if len(layers) > 8 else "")
             raise ConfigError(
                 f'adapt is "{self.config.adapt}", but no parameter is named {" or ".join(unknown) or "so"}; '
                 f'try "all", "head", {known}'

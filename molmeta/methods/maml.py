@@ -16,8 +16,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
-from molmeta.core.backbone import Backbone
 from molmeta.core.episode import EpisodeBatch
 from molmeta.errors import ConfigError
 from molmeta.methods.gradient import GradientLearner, keyed, named
@@ -43,7 +43,7 @@ class MAML(GradientLearner):
     config: MAMLConfig
     updates: torch.Tensor
 
-    def __init__(self, backbone: Backbone, config: MAMLConfig | None = None) -> None:
+    def __init__(self, backbone: nn.Module, config: MAMLConfig | None = None) -> None:
         super().__init__(backbone, config)
         steps, lr = self.config.inner_steps, self.config.inner_lr
         if self.config.learn_rates:

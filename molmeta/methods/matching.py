@@ -25,7 +25,6 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from molmeta.core.backbone import Backbone
 from molmeta.core.learner import Laws
 from molmeta.core.task import TaskKind
 from molmeta.errors import ConfigError
@@ -52,7 +51,7 @@ class MatchingNetwork(EmbeddingLearner):
     Config = MatchingConfig
     laws = Laws(kinds=frozenset(TaskKind))
 
-    def __init__(self, backbone: Backbone, config: MatchingConfig | None = None) -> None:
+    def __init__(self, backbone: nn.Module, config: MatchingConfig | None = None) -> None:
         super().__init__(backbone)
         self.config = config or MatchingConfig()
         self.log_temperature = nn.Parameter(
@@ -61,9 +60,9 @@ class MatchingNetwork(EmbeddingLearner):
         self.log_noise = nn.Parameter(torch.tensor(-0.7))
         if self.config.full_context:
             self.laws = replace(self.laws, support_order_invariant=False)
-            self.of_support = nn.LSTM(backbone.width, backbone.width, batch_first=True, bidirectional=True)
+            self.of_support = nn.LSTM(self.backbone.width, self.backbone.width, batch_first=True, bidirectional=True)
             # The paper's [h, r] feeds the gates; r enters beside f'(x), which gives the same gates.
-            self.of_query = nn.LSTMCell(2 * backbone.width, backbone.width)
+            self.of_query = nn.LSTMCell(2 * self.backbone.width, self.backbone.width)
 
     def head(self, episodes: PaddedEpisodes) -> HeadOutput:
         return self.conditioned(episodes)(episodes.query)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from torch import nn
 
-from molmeta.core.backbone import Backbone
 from molmeta.errors import ConfigError
 from molmeta.methods.gradient import GradientLearner, keyed, named
 from molmeta.methods.inner_loop import Rates
@@ -37,7 +37,7 @@ class MetaSGD(GradientLearner):
     Config = MetaSGDConfig
     config: MetaSGDConfig
 
-    def __init__(self, backbone: Backbone, config: MetaSGDConfig | None = None) -> None:
+    def __init__(self, backbone: nn.Module, config: MetaSGDConfig | None = None) -> None:
         super().__init__(backbone, config)
         each, lr = self.config.rates == "element", self.config.inner_lr
         self.alpha = keyed({name: torch.full(p.shape if each else (), lr) for name, p in self.moving().items()})

@@ -58,8 +58,7 @@ class StepNorms(nn.Module):
     """Statistics, weights and biases ``[steps + 1, channels]`` of each layer: a row for each number of updates done.
 
     Args:
-        layers: batch-norm layers by their names in the learner. They stay as they are, and their own weights are
-            frozen: they are not what is used.
+        layers: batch-norm layers by their names in the learner. They stay as they are: theirs are not what is used.
         steps: inner updates in training; more of them use the last row.
     """
 
@@ -72,7 +71,6 @@ class StepNorms(nn.Module):
                 self.affine[_key(name, part)] = tensor.detach().repeat(steps + 1, 1)
             for part in ("running_mean", "running_var"):
                 self.register_buffer(_key(name, part), getattr(layer, part).detach().repeat(steps + 1, 1))
-            layer.requires_grad_(False)
 
     def at(self, step: int) -> dict[str, torch.Tensor]:
         """What stands in the layers after ``step`` updates, by their parameters' and buffers' names; a copy."""

@@ -20,7 +20,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from molmeta.core.backbone import Backbone
 from molmeta.core.learner import Laws
 from molmeta.core.task import TaskKind
 from molmeta.methods.episodic import EmbeddingLearner, HeadOutput, PaddedEpisodes
@@ -39,7 +38,7 @@ class ProtoNet(EmbeddingLearner):
     Config = ProtoNetConfig
     laws = Laws(kinds=frozenset({TaskKind.BINARY, TaskKind.MULTICLASS}))
 
-    def __init__(self, backbone: Backbone, config: ProtoNetConfig | None = None) -> None:
+    def __init__(self, backbone: nn.Module, config: ProtoNetConfig | None = None) -> None:
         super().__init__(backbone)
         self.config = config or ProtoNetConfig()
         if self.config.distance == "cosine":

@@ -24,7 +24,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from molmeta.core.backbone import Backbone
 from molmeta.core.learner import Laws
 from molmeta.core.task import TaskKind
 from molmeta.errors import ConfigError
@@ -51,7 +50,7 @@ class R2D2(EmbeddingLearner):
     Config = R2D2Config
     laws = Laws(kinds=frozenset(TaskKind))
 
-    def __init__(self, backbone: Backbone, config: R2D2Config | None = None) -> None:
+    def __init__(self, backbone: nn.Module, config: R2D2Config | None = None) -> None:
         super().__init__(backbone)
         self.config = config or R2D2Config()
         self.log_ridge = nn.Parameter(torch.tensor(self.config.ridge).log())

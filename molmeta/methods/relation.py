@@ -18,7 +18,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from molmeta.core.backbone import Backbone
 from molmeta.core.learner import Laws
 from molmeta.core.task import TaskKind
 from molmeta.errors import ConfigError
@@ -55,14 +54,14 @@ class RelationNetwork(EmbeddingLearner):
     Config = RelationConfig
     laws = Laws(kinds=frozenset({TaskKind.BINARY, TaskKind.MULTICLASS}))
 
-    def __init__(self, backbone: Backbone, config: RelationConfig | None = None) -> None:
+    def __init__(self, backbone: nn.Module, config: RelationConfig | None = None) -> None:
         super().__init__(backbone)
         self.config = config or RelationConfig()
         shape, hidden = self.config.map, self.config.hidden
-        if shape and math.prod(shape) != backbone.width:
-            raise ConfigError(f"map is {list(shape)}, but the backbone's embedding has {backbone.width} numbers")
+        if shape and math.prod(shape) != self.backbone.width:
+            raise ConfigError(f"map is {list(shape)}, but the backbone's embedding has {self.backbone.width} numbers")
         if not shape:
-            self.first: nn.Linear | nn.Conv2d = nn.Linear(2 * backbone.width, hidden)
+            self.first: nn.Linear | nn.Conv2d = nn.Linear(2 * self.backbone.width, hidden)
             self.rest = nn.Sequential(nn.ReLU(), nn.Linear(hidden, 1))
             return
         channels = shape[0]

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
+from torch import nn
 
-from molmeta.core.backbone import Backbone
 from molmeta.core.episode import EpisodeBatch, LabelledSet
 from molmeta.errors import ConfigError
 from molmeta.methods.adapted import loss_of, mean_logs
@@ -46,7 +46,7 @@ class Reptile(GradientLearner):
     Config = ReptileConfig
     config: ReptileConfig
 
-    def __init__(self, backbone: Backbone, config: ReptileConfig | None = None) -> None:
+    def __init__(self, backbone: nn.Module, config: ReptileConfig | None = None) -> None:
         super().__init__(backbone, config)
         if self.norms is not None:
             raise ConfigError('normalisation is "per_step", whose weights Reptile cannot learn; choose "batch"')

@@ -26,8 +26,8 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
+from torch import nn
 
-from molmeta.core.backbone import Backbone
 from molmeta.core.learner import Laws
 from molmeta.core.registry import Registry
 from molmeta.core.task import FloatArray, TaskKind
@@ -95,7 +95,7 @@ class RandomForest(ScikitLearner):
         "min_samples_leaf": [1, 2, 5],
     }
 
-    def __init__(self, backbone: Backbone, config: RandomForestConfig | None = None) -> None:
+    def __init__(self, backbone: nn.Module, config: RandomForestConfig | None = None) -> None:
         super().__init__(backbone, config)
         if self.config.grid:  # scores that tie are told apart by how rows fell into folds
             self.laws = replace(self.laws, class_equivariant=False)
@@ -187,7 +187,7 @@ class Sklearn(ScikitLearner):
     config: SklearnConfig
     laws = Laws(kinds=frozenset(TaskKind), support_order_invariant=False, class_equivariant=False)
 
-    def __init__(self, backbone: Backbone, config: SklearnConfig | None = None, estimator: Any = None) -> None:
+    def __init__(self, backbone: nn.Module, config: SklearnConfig | None = None, estimator: Any = None) -> None:
         super().__init__(backbone, config)
         self._given = estimator
         made = self._make()
@@ -235,7 +235,7 @@ class TabPFN(ScikitLearner):
     config: TabPFNConfig
     laws = Laws(kinds=frozenset(TaskKind), support_order_invariant=False, class_equivariant=False)
 
-    def __init__(self, backbone: Backbone, config: TabPFNConfig | None = None) -> None:
+    def __init__(self, backbone: nn.Module, config: TabPFNConfig | None = None) -> None:
         super().__init__(backbone, config)
         _tabpfn()
 

@@ -5,13 +5,11 @@ min_{phi, h}  L_support(h f_phi(x)),   from the random phi that the backbone was
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
-from molmeta.core.backbone import Backbone
 from molmeta.core.episode import EpisodeBatch
 from molmeta.errors import ConfigError
 from molmeta.methods.anil import ANIL
@@ -26,23 +24,16 @@ class ScratchConfig(GradientConfig):
 
 
 class Scratch(ANIL):
-    """A backbone and a head trained on each support alone. Nothing is meta-trained: no parameter asks for a gradient.
+    """A backbone and a head trained on each support alone. Nothing is meta-trained.
 
     With ``adapt="head"`` the backbone's features stay random.
     """
 
     Config = ScratchConfig
-    _trained: Collection[str] | None = None
 
-    def __init__(self, backbone: Backbone, config: ScratchConfig | None = None) -> None:
+    def __init__(self, backbone: nn.Module, config: ScratchConfig | None = None) -> None:
         super().__init__(backbone, config)
-        self._trained = set(self.moving())
-        self.requires_grad_(False)
-
-    def moving(self) -> dict[str, nn.Parameter]:
-        if self._trained is None:
-            return super().moving()
-        return {name: p for name, p in self.named_parameters() if name in self._trained}
+        self.laws = replace(self.laws, meta_trained=False)
 
     def meta_loss(self, batch: EpisodeBatch) -> tuple[torch.Tensor, dict[str, float]]:
         """Refused: there is nothing to differentiate.

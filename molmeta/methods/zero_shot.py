@@ -22,7 +22,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from molmeta.core.backbone import Backbone
+from molmeta.core.backbone import as_backbone
 from molmeta.core.episode import EpisodeBatch, Layout
 from molmeta.core.learner import Encoding, Laws, require_descriptions
 from molmeta.core.task import Inputs, TaskKind
@@ -61,14 +61,14 @@ class ZeroShot(EmbeddingLearner):
     laws = Laws(kinds=frozenset({TaskKind.BINARY, TaskKind.MULTICLASS}), described=True)
 
     def __init__(
-        self, backbone: Backbone, config: ZeroShotConfig | None = None, task_backbone: Backbone | None = None
+        self, backbone: nn.Module, config: ZeroShotConfig | None = None, task_backbone: nn.Module | None = None
     ) -> None:
         super().__init__(backbone)
         self.config = config or ZeroShotConfig()
         if self.config.task_backbone and task_backbone is None:
             raise ConfigError("the configuration names a task_backbone: build it and pass it as task_backbone")
-        self.task_backbone = task_backbone
-        self.project = nn.Linear((task_backbone or backbone).width, backbone.width)
+        self.task_backbone = None if task_backbone is None else as_backbone(task_backbone)
+        self.project = nn.Linear((self.task_backbone or self.backbone).width, self.backbone.width)
         if task_backbone is None:  # a description starts where an input of the same words stands
             nn.init.eye_(self.project.weight)
             nn.init.zeros_(self.project.bias)

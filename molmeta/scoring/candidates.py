@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass, replace
@@ -28,6 +27,7 @@ from molmeta.errors import ConfigError, ModelFileError
 from molmeta.evaluation.fewshot import Model, ScoreFunction
 from molmeta.export import member_of_run
 from molmeta.methods.scikit import Sklearn
+from molmeta.paths import import_from_here
 from molmeta.recipe import make_learner
 from molmeta.training_run import choose_recipe, shipped_recipes
 
@@ -177,8 +177,7 @@ def _of_bundle(name: str, bundle: Bundle) -> Candidate:
 
 def _imported(path: str) -> Candidate:
     module, _, attribute = path.partition(":")
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # a file of one's own, beside which the command is typed
+    import_from_here()
     try:
         found: Callable[..., Any] = getattr(import_module(module), attribute)
     except ModuleNotFoundError as error:

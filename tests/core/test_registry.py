@@ -19,7 +19,7 @@ def registry() -> Registry:
 
 def test_a_name_or_a_path_of_one_s_own_loads(registry: Registry) -> None:
     assert registry.load("ordered") is OrderedDict
-    assert registry.load("collections:OrderedDict") is OrderedDict
+    assert registry.load("collections:OrderedDict") is registry["ordered"] is OrderedDict
 
 
 def test_a_typo_is_answered_with_the_nearest_name_and_all_that_are_known(registry: Registry) -> None:

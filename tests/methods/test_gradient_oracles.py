@@ -198,7 +198,7 @@ def test_scratch_is_plain_training_on_the_support(kind: TaskKind, learner: Learn
         method=Scratch, inner_steps=30, inner_lr=0.01, scale_labels=False, **(FIXED if kind is MULTICLASS else {})
     )
     support, query = next(draw(kind, [(6, 4, 3 if kind is MULTICLASS else 0)]).episodes())
-    there = copy.deepcopy(model).requires_grad_()
+    there = copy.deepcopy(model)
     plain_steps(there, support.inputs, support.labels, torch.optim.Adam(there.parameters(), 0.01, eps=1e-5), 30)
     found = model.adapt(support).predict(query.inputs)
     outputs = there(query.inputs).detach()

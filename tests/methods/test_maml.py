@@ -196,5 +196,5 @@ def test_an_encoding_is_refused_in_words(learner: Learners, draw: Draw) -> None:
 def test_settings_out_of_range_are_refused_all_at_once(learner: Learners) -> None:
     with pytest.raises(ConfigError, match=r"inner_steps is -1.*inner_lr is nan.*head is \"tide\".*ways is 1"):
         MAMLConfig(inner_steps=-1, inner_lr=float("nan"), head="tide", ways=1)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match=r'adapt is "haed".*try "all", "head", "backbone.layers"'):
+    with pytest.raises(ConfigError, match=r'adapt is "haed".*try "all", "head", "backbone.layers.0"'):
         learner(adapt="haed")
