@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from types import MappingProxyType
@@ -16,15 +16,15 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import StratifiedShuffleSplit
 
 from molmeta.core.random import keyed_rng
 from molmeta.core.sampling import Draw, uniform
 from molmeta.core.task import FloatArray, IntArray, Split, Task, TaskKind
-from molmeta.domains.molecules.fsmol_files import FSMolRows, read_task_file
+from molmeta.domains.molecules.fsmol_files import FOLDS, FSMolRows
+from molmeta.domains.molecules.fsmol_tables import AssayRows, open_folder
 from molmeta.domains.molecules.fsmol_targets import read_targets
 from molmeta.domains.molecules.nearest import Counts, cached_nearest_similarity
-from molmeta.domains.molecules.store import Progress, StoreSource, open_or_build, refused_rows
+from molmeta.domains.molecules.store import Progress, StoreSource, refused_rows
 from molmeta.errors import DataError, InputError, SupportError
 from molmeta.paths import cache_dir, data_dir, datasets_dir
 
@@ -59,20 +59,12 @@ class FSMol(StoreSource):
     ) -> None:
         self.config = config or FSMolConfig()
         self.root = Path(self.config.root) if self.config.root else data_dir() / "fs-mol"
-        folders = [folder for fold in ("train", "valid", "test") if (folder := self.root / fold).is_dir()]
-        if not folders:
+        if not any((self.root / fold).is_dir() for fold in FOLDS):
             raise DataError(
                 f"there is no train, valid or test folder in {self.root}. Set MOLMETA_DATA to the folder that holds "
                 'fs-mol, or fetch it with "molmeta data fetch fs-mol"'
             )
-        self._rows = {
-            folder.name: {
-                f.name.removesuffix(".jsonl.gz"): read_task_file(f) for f in sorted(folder.glob("*.jsonl.gz"))
-            }
-            for folder in folders
-        }
-        every = [text for fold in self._rows.values() for rows in fold.values() for text in rows.smiles]
-        self.store = open_or_build(every, cache_dir(), workers, progress)
+        self._tables, self.store = open_folder(self.root, cache_dir(), workers, progress)
         if self.store.reasons and self.config.on_invalid == "raise":
             raise self._refused()
         self._cached_tasks = lru_cache(maxsize=None)(self._tasks)
@@ -119,69 +111,47 @@ class FSMol(StoreSource):
         return uniform(task.labels, n_support, len(task), keyed_rng(seed, f"draw {task.name}", n_support))
 
     def _refused(self) -> InputError:
-        every = [
-            (f"{fold}/{name}", i, text)
-            for fold, tasks in self._rows.items()
-            for name, rows in tasks.items()
-            for i, text in enumerate(rows.smiles, start=1)
-        ]
-        return refused_rows(every, self.store.reasons, self.root)
+        texts = list(self.store.reasons)
+        bad = [(where, i, texts[k]) for where, i, k in self._tables.refused()]
+        return refused_rows(bad, len(self._tables.molecules), self.store.reasons, self.root)
 
     def _tasks(self, split: Split, kind: TaskKind) -> list[Task]:
         folder = "train" if split is Split.HELDOUT else split.value
-        fold = self._rows.get(folder, {})
         held = heldout_tasks() if self.config.hold_out else HeldOut((), ())
+        assays = list(self._tables.assays(folder))
         wanted = {
             Split.HELDOUT: set(held.heldout),
-            Split.TRAIN: set(fold) - set(held.heldout) - set(held.excluded),
-        }.get(split, set(fold))
-        make = {TaskKind.BINARY: self._binary, TaskKind.REGRESSION: self._regression}.get(kind)
-        if make is None:
-            return []
-        targets = read_targets(self.root, folder) if fold else {}
-        made = (make(name, rows) for name, rows in fold.items() if name in wanted)
+            Split.TRAIN: {rows.name for rows in assays} - set(held.heldout) - set(held.excluded),
+        }.get(split)
+        targets = read_targets(self.root, folder) if assays else {}
         return [
-            replace(task, description=_description(fold[task.name], targets.get(task.name, {})))
-            for task in made
-            if task is not None
+            _task(rows, kind, targets.get(rows.name, {}))
+            for rows in assays
+            if (wanted is None or rows.name in wanted) and self._serves(rows, kind)
         ]
 
-    def _binary(self, name: str, rows: FSMolRows) -> Task | None:
-        store_rows, kept = self._store_rows(rows)
-        return self._task(name, store_rows, rows.labels[kept].astype(np.int64), TaskKind.BINARY, rows, kept)
-
-    def _regression(self, name: str, rows: FSMolRows) -> Task | None:
-        if not _is_regression_task(rows, self.config.regression):
-            return None
-        store_rows, kept = self._store_rows(rows)
-        return self._task(name, store_rows, rows.log_values[kept], TaskKind.REGRESSION, rows, kept)
-
-    def _store_rows(self, rows: FSMolRows) -> tuple[IntArray, IntArray]:
-        found = np.array([self.store.row_of.get(text, -1) for text in rows.smiles], np.int64)
-        kept = np.flatnonzero(found >= 0)
-        return found[kept], kept
-
-    @staticmethod
-    def _task(
-        name: str, store_rows: IntArray, labels: IntArray | FloatArray, kind: TaskKind, rows: FSMolRows, kept: IntArray
-    ) -> Task:
-        return Task(
-            name=name,
-            rows=store_rows,
-            labels=labels,
-            kind=kind,
-            num_classes=2 if kind is TaskKind.BINARY else 0,
-            columns=MappingProxyType({"value": rows.values[kept], "relation": np.asarray(rows.relations)[kept]}),
-        )
+    def _serves(self, rows: AssayRows, kind: TaskKind) -> bool:
+        if kind is TaskKind.REGRESSION:
+            return _is_regression_task(rows, self.config.regression)
+        return kind is TaskKind.BINARY
 
 
-def _description(rows: FSMolRows, target: Mapping[str, str]) -> Mapping[str, str]:
-    """What is known of an assay in words: its protein, and ChEMBL's type of the assay."""
-    types = "; ".join(dict.fromkeys(filter(None, rows.assay_types)))
-    return MappingProxyType({**target, **({"assay_type": types} if types else {})})
+def _task(rows: AssayRows, kind: TaskKind, target: Mapping[str, str]) -> Task:
+    """An assay as a task, without its refused molecules. The description: its protein, and ChEMBL's type of assay."""
+    kept = np.flatnonzero(rows.molecules >= 0)
+    labels: IntArray | FloatArray = rows.labels[kept].astype(np.int64)
+    return Task(
+        name=rows.name,
+        rows=rows.molecules[kept],
+        labels=labels if kind is TaskKind.BINARY else rows.log_values[kept],
+        kind=kind,
+        num_classes=2 if kind is TaskKind.BINARY else 0,
+        description=MappingProxyType({**target, **({"assay_type": rows.assay_type} if rows.assay_type else {})}),
+        columns=MappingProxyType({"value": rows.values[kept], "relation": rows.relations[kept]}),
+    )
 
 
-def _is_regression_task(rows: FSMolRows, rule: RegressionRule) -> bool:
+def _is_regression_task(rows: FSMolRows | AssayRows, rule: RegressionRule) -> bool:
     """``log``: every log value is finite. ``adkf``: ADKF-IFT's rule on the raw values (nM, or % which it refuses)."""
     log_is_finite = bool(np.isfinite(rows.log_values).all())
     if rule == "log":
@@ -218,6 +188,8 @@ def fsmol_draw(task: Task, n_support: int, seed: int) -> Draw:
     n_query = len(task) - n_support
     if n_query < 2:
         raise SupportError(f"task {task.name} has {len(task)} rows: a support of {n_support} leaves fewer than 2")
+    from sklearn.model_selection import StratifiedShuffleSplit  # 130 MB that training does not need
+
     splitter = StratifiedShuffleSplit(n_splits=1, train_size=n_support, test_size=n_query, random_state=seed)
     try:
         support, query = next(splitter.split(order, 1 - task.labels[order]))

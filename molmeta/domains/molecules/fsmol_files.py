@@ -27,7 +27,7 @@ from molmeta.errors import DataError, InputError
 
 FOLDS = ("train", "valid", "test")
 TASK_LIST = "tasks.json"
-_SUFFIX = ".jsonl.gz"
+SUFFIX = ".jsonl.gz"
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +116,7 @@ def _float(value: Any, key: str) -> float:
 
 def write_task_file(path: Path, rows: FSMolRows) -> None:
     """Write one task file; it appears whole or not at all, the same bytes for the same rows. The assay is its name."""
-    name = path.name.removesuffix(_SUFFIX)
+    name = path.name.removesuffix(SUFFIX)
     partial = path.with_name(f".{path.name}.partial")
     try:
         with partial.open("wb") as raw, gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as packed:
@@ -184,7 +184,7 @@ def write_folder(directory: Path, folds: Mapping[str, Mapping[str, FSMolRows]], 
             for fold in FOLDS:
                 (made / fold).mkdir(parents=True)
                 for name, rows in folds.get(fold, {}).items():
-                    write_task_file(made / fold / f"{name}{_SUFFIX}", rows)
+                    write_task_file(made / fold / f"{name}{SUFFIX}", rows)
             lists = {fold: list(folds.get(fold, {})) for fold in FOLDS}
             (made / TASK_LIST).write_text(json.dumps(lists), encoding="utf-8")
             if directory.exists():

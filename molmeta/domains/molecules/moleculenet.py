@@ -66,9 +66,8 @@ class MoleculeNet(StoreSource):
         smiles, self._labels = _read(path, [endpoint for split in self._splits.values() for endpoint in split])
         self.store = open_or_build(smiles, cache_dir(), workers, progress)
         if self.store.reasons and self.config.on_invalid == "raise":
-            raise refused_rows(
-                [(path.name, i, text) for i, text in enumerate(smiles, 1)], self.store.reasons, self.root
-            )
+            bad = [(path.name, i, text) for i, text in enumerate(smiles, 1) if text in self.store.reasons]
+            raise refused_rows(bad, len(smiles), self.store.reasons, self.root)
         self._rows = np.array([self.store.row_of.get(text, -1) for text in smiles], np.int64)
         self._cached_tasks = lru_cache(maxsize=None)(self._tasks)
 

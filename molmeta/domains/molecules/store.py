@@ -36,13 +36,13 @@ class MoleculeStore:
     Attributes:
         arrays: the molecules.
         structure: ``[n]`` uint64 hash of the canonical isomeric SMILES: equal for the same structure.
-        row_of: the exact SMILES as given to its row; refused molecules are not in it.
+        lines: the exact SMILES as given, one a line; those with line breaks stand in JSON's quotes.
         reasons: the exact SMILES of each refused molecule to its reason.
     """
 
     arrays: MoleculeArrays
     structure: NDArray[np.uint64]
-    row_of: dict[str, int]
+    lines: str
     reasons: dict[str, str]
 
     def __len__(self) -> int:
@@ -57,8 +57,13 @@ class MoleculeStore:
         return [self._texts[row] for row in rows.tolist()]
 
     @cached_property
+    def row_of(self) -> dict[str, int]:
+        """The exact SMILES as given to its row; refused molecules are not in it."""
+        return {text: row for row, text in enumerate(self._texts)}
+
+    @cached_property
     def _texts(self) -> list[str]:
-        return list(self.row_of)
+        return [_text(line) for line in self.lines.split("\n")] if len(self) else []
 
 
 class StoreSource:
@@ -97,25 +102,31 @@ def build(smiles: Sequence[str], workers: int | None = None, progress: Progress 
     chunks = [distinct[i : i + CHUNK] for i in range(0, len(distinct), CHUNK)]
     arrays: list[MoleculeArrays] = []
     structure: list[int] = []
-    row_of: dict[str, int] = {}
+    lines: list[str] = []
     reasons: dict[str, str] = {}
     for chunk, done in featurise_stream(chunks, list, workers):
         arrays.append(done.arrays)
         for text, valid, reason, canonical in zip(chunk, done.valid, done.reasons, done.canonical, strict=True):
             if valid:
-                row_of[text] = len(row_of)
+                lines.append(_line(text))
                 structure.append(structure_hash(canonical))
             else:
                 reasons[text] = reason
         if progress is not None:
             progress(len(chunk))
     blocks = arrays or [featurise([]).arrays]
-    return MoleculeStore(MoleculeArrays.concatenate(blocks), np.array(structure, np.uint64), row_of, reasons)
+    joined = "\n".join(lines)
+    return MoleculeStore(MoleculeArrays.concatenate(blocks), np.array(structure, np.uint64), joined, reasons)
+
+
+def version() -> str:
+    """What a store's name depends on besides its content."""
+    return f"molmeta store {FORMAT} featuriser {FEATURISER_VERSION}"
 
 
 def content_key(smiles: Sequence[str]) -> str:
     """The name of the store of these molecules under this featuriser."""
-    digest = hashlib.sha256(f"molmeta store {FORMAT} featuriser {FEATURISER_VERSION}\n".encode())
+    digest = hashlib.sha256(f"{version()}\n".encode())
     digest.update("\n".join(map(_line, dict.fromkeys(smiles))).encode())
     return digest.hexdigest()[:20]
 
@@ -124,10 +135,16 @@ def open_or_build(
     smiles: Sequence[str], cache: Path, workers: int | None = None, progress: Progress | None = None
 ) -> MoleculeStore:
     """The store of these molecules: read from ``cache`` if it is there, else built and written."""
+    return read(prepare(smiles, cache, workers, progress))
+
+
+def prepare(smiles: Sequence[str], cache: Path, workers: int | None = None, progress: Progress | None = None) -> Path:
+    """The folder in ``cache`` of the store of these molecules, built and written if it is not there."""
     folder = cache / "stores" / content_key(smiles)
     if not (folder / "store.json").exists():
+        _require_writable(folder.parent)  # before minutes of work
         write(build(smiles, workers, progress), folder)
-    return read(folder)
+    return folder
 
 
 def write(store: MoleculeStore, folder: Path) -> None:
@@ -138,7 +155,7 @@ def write(store: MoleculeStore, folder: Path) -> None:
         for column in fields(MoleculeArrays):
             np.save(partial / f"{column.name}.npy", getattr(store.arrays, column.name))
         np.save(partial / "structure.npy", store.structure)
-        (partial / "smiles.txt").write_text("\n".join(map(_line, store.row_of)), encoding="utf-8", newline="\n")
+        (partial / "smiles.txt").write_text(store.lines, encoding="utf-8", newline="\n")
         header = {"format": FORMAT, "featuriser": FEATURISER_VERSION, "rows": len(store), "refused": store.reasons}
         (partial / "store.json").write_text(json.dumps(header), encoding="utf-8")
         try:
@@ -151,6 +168,17 @@ def write(store: MoleculeStore, folder: Path) -> None:
                 ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _require_writable(stores: Path) -> None:
+    try:
+        stores.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=stores):
+            pass
+    except OSError as error:
+        raise DataError(
+            f"the cache {stores} cannot be written to ({error}). Set MOLMETA_CACHE to a folder that can"
+        ) from error
 
 
 def read(folder: Path) -> MoleculeStore:
@@ -170,31 +198,31 @@ def read(folder: Path) -> MoleculeStore:
         columns = {c.name: np.load(folder / f"{c.name}.npy", mmap_mode="r") for c in fields(MoleculeArrays)}
         arrays = MoleculeArrays(**columns)
         structure = np.load(folder / "structure.npy")
-        lines = (folder / "smiles.txt").read_text(encoding="utf-8").split("\n") if header["rows"] else []
-        row_of = {_text(line): row for row, line in enumerate(lines)}
+        lines = (folder / "smiles.txt").read_bytes().decode()
+        count = lines.count("\n") + 1 if lines else 0
         reasons = dict(header["refused"])
-        if not len(row_of) == len(arrays) == len(structure) == header["rows"]:
+        if not count == len(arrays) == len(structure) == header["rows"]:
             raise ValueError("its parts differ in length")
     except DataError:
         raise
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"the store {folder} is damaged ({error}). Delete the folder: it is built again") from error
-    return MoleculeStore(arrays, structure, row_of, reasons)
+    return MoleculeStore(arrays, structure, lines, reasons)
 
 
-def refused_rows(rows: Sequence[tuple[str, int, str]], reasons: Mapping[str, str], root: Path) -> InputError:
+def refused_rows(bad: Sequence[tuple[str, int, str]], total: int, reasons: Mapping[str, str], root: Path) -> InputError:
     """The error for data whose molecules may not be dropped.
 
     Args:
-        rows: file, row number and SMILES of every row.
+        bad: file, row number and SMILES of every row that cannot be used.
+        total: rows in all.
         reasons: SMILES that were refused -> why.
         root: where the files are.
     """
-    bad = [(where, i, text) for where, i, text in rows if text in reasons]
     lines = [f"  {where} row {i}: {text!r:.60} {reasons[text]}" for where, i, text in bad[:20]]
     more = [f"  ... and {len(bad) - 20} more"] if len(bad) > 20 else []
     way_out = "  Fix these rows, or leave them out with --set source.on_invalid=drop"
-    head = f"{len(bad)} of {len(rows)} rows in {root} cannot be used."
+    head = f"{len(bad)} of {total} rows in {root} cannot be used."
     return InputError("\n".join([head, *lines, *more, way_out]))
 
 
