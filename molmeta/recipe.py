@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from molmeta.config import from_mapping, to_mapping
 from molmeta.core.learner import Learner
@@ -17,10 +17,13 @@ from molmeta.core.task import Split, Task, TaskKind, TaskSource
 from molmeta.domains import BACKBONES, SOURCES
 from molmeta.errors import ConfigError, DataError, SupportError
 from molmeta.evaluation.fewshot import DrawRule, default_draw, evaluate
+from molmeta.evaluation.metrics import LOWER_IS_BETTER
 from molmeta.evaluation.statistics import summarise
 from molmeta.methods import METHODS
 from molmeta.training.batches import EpisodeConfig, MetaBatches
 from molmeta.training.trainer import Trainer, TrainingConfig, Validate
+
+Metric = Literal["", "delta_auprc", "roc_auc", "accuracy", "nll", "r2", "rmse", "mse", "spearman"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,6 +31,7 @@ class ValidationConfig:
     support_sizes: tuple[int, ...] = (16, 64)
     seeds: int = 2  # draws a task and size
     heldout_tasks: int = 60  # of the held-out training tasks; their mean counts as much as valid's
+    metric: Metric = ""  # to choose the weights by; empty: delta_auprc, accuracy or r2, as the tasks are
 
     def __post_init__(self) -> None:
         if not self.support_sizes or min(self.support_sizes) < 0:
@@ -36,7 +40,12 @@ class ValidationConfig:
             raise ConfigError(f"[validation].seeds is at least 1, not {self.seeds}")
 
 
-_CHOSEN_BY = {TaskKind.BINARY: "delta_auprc", TaskKind.MULTICLASS: "accuracy", TaskKind.REGRESSION: "r2"}
+# To choose weights by; the first, where none is named.
+_METRICS: Mapping[TaskKind, tuple[str, ...]] = {
+    TaskKind.BINARY: ("delta_auprc", "roc_auc", "accuracy", "nll"),
+    TaskKind.MULTICLASS: ("accuracy", "nll"),
+    TaskKind.REGRESSION: ("r2", "rmse", "mse", "spearman"),
+}
 _DEFAULTS = {"method": "protonet", "backbone": "fingerprint", "source": "fsmol"}
 _CHOSEN = {"method": METHODS, "backbone": BACKBONES, "source": SOURCES}
 _OWN: dict[str, type[Any]] = {"episodes": EpisodeConfig, "training": TrainingConfig, "validation": ValidationConfig}
@@ -174,7 +183,10 @@ def make_validate(recipe: Recipe, source: TaskSource) -> Validate:
     config = recipe.validation
     draw: DrawRule = getattr(source, "draw", default_draw)
     kind = _validation_kind(recipe, source)
-    metric = _CHOSEN_BY[kind]
+    metric = config.metric or _METRICS[kind][0]
+    if metric not in _METRICS[kind]:
+        raise ConfigError(f"[validation].metric of {kind} tasks is one of {', '.join(_METRICS[kind])}, not {metric}")
+    sign = -1 if metric in LOWER_IS_BETTER else 1
     folds: dict[str, list[Task]] = {
         "valid": list(source.tasks(Split.VALID, kind)),
         "heldout": _spread(source.tasks(Split.HELDOUT, kind), config.heldout_tasks),
@@ -196,7 +208,7 @@ def make_validate(recipe: Recipe, source: TaskSource) -> Validate:
             found = evaluate(learner, source, tasks, sizes=sizes[fold], seeds=range(config.seeds), draw=draw)
             for size in sizes[fold]:
                 result[f"{fold}_{metric}_{size}"] = round(summarise(found, metric, size).mean, 5)
-        return {"score": sum(result.values()) / len(result), **result}
+        return {"score": sign * sum(result.values()) / len(result), **result}
 
     return validate
 

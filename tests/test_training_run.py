@@ -160,19 +160,30 @@ def test_a_support_size_that_no_validation_task_is_large_enough_for_is_left_out_
     assert last["score"] == pytest.approx((last["valid_delta_auprc_6"] + last["heldout_delta_auprc_6"]) / 2)
 
 
-@pytest.mark.parametrize(("kind", "metric"), [(TaskKind.MULTICLASS, "accuracy"), (TaskKind.REGRESSION, "r2")])
-def test_a_source_of_one_kind_is_chosen_on_by_that_kind_s_metric(tmp_path: Path, kind: TaskKind, metric: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "asked_for", "metric", "sign"),
+    [
+        (TaskKind.MULTICLASS, "", "accuracy", 1),
+        (TaskKind.REGRESSION, "", "r2", 1),
+        (TaskKind.REGRESSION, "mse", "mse", -1),
+    ],
+)
+def test_a_source_of_one_kind_is_chosen_on_by_that_kind_s_metric_or_the_one_asked_for(
+    tmp_path: Path, kind: TaskKind, asked_for: str, metric: str, sign: int
+) -> None:
     class OfOneKind(Source):
         def tasks(self, split: Split, asked: TaskKind = TaskKind.BINARY) -> list[Task]:
             return super().tasks(split, kind) if asked is kind else []
 
-    tables = {**TOY, "method": {"name": "gp"}, "validation": {"support_sizes": [6], "seeds": 1}}
+    tables = {**TOY, "method": {"name": "gp"}, "validation": {"support_sizes": [6], "seeds": 1, "metric": asked_for}}
     if kind is TaskKind.REGRESSION:
         tables["training"] = {**tables["training"], "regression": 1.0}
     made = make_trainer(Recipe.of(tables), OfOneKind(), tmp_path)
     made.run()
     last = made.history[-1]
-    assert last["score"] == pytest.approx((last[f"valid_{metric}_6"] + last[f"heldout_{metric}_6"]) / 2)
+    assert sign * last["score"] == pytest.approx((last[f"valid_{metric}_6"] + last[f"heldout_{metric}_6"]) / 2)
+    with pytest.raises(ConfigError, match="is one of"):
+        make_trainer(Recipe.of({**tables, "validation": {"metric": "roc_auc"}}), OfOneKind(), tmp_path / "other")
 
 
 def test_a_source_without_a_task_to_choose_on_is_refused_before_training(tmp_path: Path) -> None:
