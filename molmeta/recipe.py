@@ -15,12 +15,13 @@ from molmeta.core.networks import NetworkMaker
 from molmeta.core.random import seed_torch
 from molmeta.core.task import Split, Task, TaskKind, TaskSource
 from molmeta.domains import BACKBONES, SOURCES
-from molmeta.errors import ConfigError, DataError, SupportError
+from molmeta.errors import ConfigError, DataError, ModelFileError, SupportError
 from molmeta.evaluation.fewshot import DrawRule, default_draw, evaluate
 from molmeta.evaluation.metrics import LOWER_IS_BETTER
 from molmeta.evaluation.statistics import summarise
 from molmeta.methods import METHODS
 from molmeta.training.batches import EpisodeConfig, MetaBatches
+from molmeta.training.state import load_tensors
 from molmeta.training.trainer import Trainer, TrainingConfig, Validate
 
 Metric = Literal["", "delta_auprc", "roc_auc", "accuracy", "nll", "r2", "rmse", "mse", "spearman"]
@@ -161,6 +162,8 @@ def make_trainer(recipe: Recipe, source: TaskSource, folder: Path, device: str =
     """The trainer of a recipe; where ``folder`` holds a state, it goes on from there."""
     seed_torch(recipe.training.seed, -1 % 2**31)
     learner = make_learner(recipe.method, recipe.backbone).to(device)
+    if recipe.training.init:
+        start_from(learner, Path(recipe.training.init))
     batches = MetaBatches(
         source,
         recipe.episodes,
@@ -169,6 +172,20 @@ def make_trainer(recipe: Recipe, source: TaskSource, folder: Path, device: str =
         seed=recipe.training.seed,
     )
     return Trainer(learner, batches, make_validate(recipe, source), recipe.training, folder)
+
+
+def start_from(learner: Learner, run: Path) -> None:
+    """Give a learner's backbone the weights of the run's.
+
+    Raises:
+        ModelFileError: the run is not finished, or its backbone is another.
+    """
+    tensors, _ = load_tensors(run / "model.safetensors")
+    found = {name.removeprefix("backbone."): t for name, t in tensors.items() if name.startswith("backbone.")}
+    try:
+        learner.backbone.load_state_dict(found)
+    except RuntimeError as error:
+        raise ModelFileError(f"the backbone of {run} does not fit [backbone]: {error}") from error
 
 
 def make_validate(recipe: Recipe, source: TaskSource) -> Validate:

@@ -152,12 +152,18 @@ def _environment(device: torch.device) -> dict[str, Any]:
 
 def _card(recipe: Recipe, trainer: Trainer, source: TaskSource) -> dict[str, Any]:
     kinds = [TaskKind.BINARY, TaskKind.MULTICLASS, TaskKind.REGRESSION]
-    trained = sorted({task.name for kind in kinds for task in source.tasks(Split.TRAIN, kind)})
+    trained = {task.name for kind in kinds for task in source.tasks(Split.TRAIN, kind)}
+    card: dict[str, Any] = {}
+    if recipe.training.init:  # what the backbone was trained on before is this model's training, too
+        first = json.loads((Path(recipe.training.init) / "card.json").read_text(encoding="utf-8"))
+        trained.update(first["training_tasks"])
+        card["init"] = {key: first[key] for key in ("command", "recipe", "score", "seconds")}
     return {
         "command": shlex.join(["molmeta", *sys.argv[1:]]),
         "recipe": recipe.tables(),
         "score": trainer.best_score,
         "validation": max(trainer.history, key=lambda entry: entry["score"]),
         "seconds": round(trainer.seconds),
-        "training_tasks": trained,
+        "training_tasks": sorted(trained),
+        **card,
     }

@@ -11,7 +11,7 @@ import torch
 from molmeta.core.random import seed_torch
 from molmeta.core.task import Split, Task, TaskKind
 from molmeta.devices import choose_device
-from molmeta.errors import ConfigError, DataError, DeviceError
+from molmeta.errors import ConfigError, DataError, DeviceError, ModelFileError
 from molmeta.evaluation.fewshot import evaluate
 from molmeta.evaluation.statistics import summarise
 from molmeta.recipe import Recipe, make_learner, make_trainer
@@ -194,6 +194,30 @@ def test_a_source_without_a_task_to_choose_on_is_refused_before_training(tmp_pat
     for source, sizes in ((TrainOnly(), [6]), (Source(), [500])):
         with pytest.raises(DataError, match=r"neither a valid nor a held-out task .*support_sizes = \["):
             trainer(source, tmp_path, sizes)
+
+
+def test_a_run_starts_from_the_backbone_of_another_and_its_card_says_so(tmp_path: Path) -> None:
+    first = {**TOY, "method": {"name": "finetune", "heads": 8}}
+    run_training(Recipe.of(first), tmp_path / "first", device="cpu", threads=1)
+    second = run(tmp_path / "second", init=str(tmp_path / "first"), steps=1, lr=1e-12, weight_decay=0.0)
+    pretrained, _ = load_tensors(tmp_path / "first" / "model.safetensors")
+    for name, tensor in second.best.items():
+        torch.testing.assert_close(tensor, pretrained[name], rtol=0, atol=1e-6)
+    card = json.loads((tmp_path / "second" / "card.json").read_text())
+    assert card["init"]["recipe"]["method"]["name"] == "finetune"
+    with pytest.raises(ModelFileError, match="does not fit"):
+        run_training(
+            Recipe.of(
+                {
+                    **TOY,
+                    "backbone": {"name": "tests.toy:Net", "width": 7},
+                    "training": {"init": str(tmp_path / "first")},
+                }
+            ),
+            tmp_path / "third",
+        )
+    with pytest.raises(ModelFileError, match="no model file"):
+        run(tmp_path / "fourth", init=str(tmp_path / "absent"))
 
 
 def test_a_run_s_first_weights_depend_on_its_seed_alone(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ class TrainingConfig:
     eval_every: int = 500  # steps between validations
     patience: int = 0  # validations without a better score before stopping; 0: never
     seed: int = 0
+    init: str = ""  # a finished run whose backbone to start from, such as a multi-task model's (finetune)
     precision: Literal["float32", "bfloat16"] = "float32"  # bfloat16: autocast, on CUDA only
 
     def __post_init__(self) -> None:
