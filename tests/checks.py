@@ -65,8 +65,15 @@ def single(batch: EpisodeBatch, i: int) -> EpisodeBatch:
         kind=batch.kind,
         target_loc=batch.target_loc[i : i + 1],
         target_scale=batch.target_scale[i : i + 1],
+        class_ids=None if batch.class_ids is None else batch.class_ids[_own_rows(batch, i)],
         task_inputs=None if batch.task_inputs is None else batch.task_inputs[torch.arange(before, before + own)],
     )
+
+
+def _own_rows(batch: EpisodeBatch, i: int) -> torch.Tensor:
+    """Where the classes of episode ``i`` stand in ``class_ids``: one row for a regression task."""
+    counts = batch.num_classes.clamp(min=1)
+    return torch.arange(counts[:i].sum(), counts[: i + 1].sum())
 
 
 def fall_of_loss(learner: Learner, kind: TaskKind, steps: int = 60, lr: float = 1e-2) -> float:

@@ -156,8 +156,10 @@ class Posterior:
         identity = torch.eye(within.shape[-1], dtype=within.dtype, device=within.device)
         self.factor = torch.linalg.cholesky(within + identity * kernel.noise)
         self.solved = torch.cholesky_solve(residual.expand(len(self.factor), *residual.shape), self.factor)
-        # One-against-the-rest columns see the same rows: their evidence is averaged, not added up.
-        fit = (residual * self.solved).sum(-2).mean(-1)
+        # One-against-the-rest columns see the same rows: their evidence is averaged, not added up. Classes that an
+        # episode lacks have residual 0, and do not count.
+        self.columns = episodes.num_classes.clamp(min=1).to(targets.dtype)
+        fit = (residual * self.solved).sum((-2, -1)) / self.columns
         evidence = -fit / 2 - self.factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         self.weights = evidence.softmax(0)[..., None]  # [s, t, 1]
 
@@ -168,5 +170,5 @@ class Posterior:
         explained = torch.linalg.solve_triangular(self.factor, across.mT, upper=False).square().sum(-2)
         variances = (self.kernel.own - explained).clamp(min=0) + self.kernel.noise
         mean = (self.weights[..., None] * means).sum(0)
-        spread = (means - mean).square().mean(-1)
+        spread = (means - mean).square().sum(-1) / self.columns[:, None]
         return self.base + prior + mean, (self.weights * (variances + spread)).sum(0)

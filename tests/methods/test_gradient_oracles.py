@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -156,13 +157,21 @@ def plain_steps(model: nn.Module, x: torch.Tensor, y: torch.Tensor, optimiser: t
         optimiser.step()
 
 
-def test_reptile_writes_the_average_displacement(learner: Learners, draw: Draw) -> None:
+DESCENTS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "sgd": torch.optim.SGD,
+    "momentum": partial(torch.optim.SGD, momentum=0.9),
+    "adam": partial(torch.optim.Adam, eps=1e-5),
+}
+
+
+@pytest.mark.parametrize("descent", DESCENTS)
+def test_reptile_writes_the_average_displacement(descent: str, learner: Learners, draw: Draw) -> None:
     batch = draw(MULTICLASS, [(6, 9, 3), (3, 5, 3)])
-    model = learner(method=Reptile, inner_rows=0, inner_steps=4, **FIXED)
+    model = learner(method=Reptile, inner_rows=0, inner_steps=4, optimiser=descent, inner_lr=0.1, **FIXED)
     expected = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
     for i in range(2):
         there, rows = copy.deepcopy(model), batch.episode == i
-        optimiser = torch.optim.SGD(there.parameters(), lr=model.config.inner_lr)
+        optimiser = DESCENTS[descent](there.parameters(), lr=0.1)
         plain_steps(there, batch.inputs[rows], batch.labels[rows], optimiser, 4)
         for (name, start), end in zip(model.named_parameters(), there.parameters(), strict=True):
             expected[name] += (start - end).detach() / 2

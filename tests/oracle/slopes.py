@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import cycle
 
 import numpy as np
+import pytest
 import torch
 
 from molmeta.core.episode import EpisodeBatch
 from molmeta.core.learner import Learner
-from molmeta.methods.inner_loop import Optimiser, adam
+from molmeta.methods import inner_loop
+from molmeta.methods.inner_loop import Loss, Optimiser, Params, Update, adam
 
 
 def smooth_adam() -> Optimiser:
@@ -54,3 +60,40 @@ def assert_gradient_is_the_slope(
     assert np.abs(along).max() > 1e-3
     assert all(analytic[name].abs().max() > 1e-6 for name in must_move)
     np.testing.assert_allclose(along, numeric, rtol=1e-6, atol=1e-8)
+
+
+@contextmanager
+def constant_inner_gradients(model: Learner, batch: EpisodeBatch) -> Iterator[None]:
+    """Inner steps take the gradients that they have at ``model`` now, whatever the weights: first order's definition.
+
+    What a meta-loss is then differentiated through is the update rule alone, with its step sizes.
+    """
+    recorded: list[Params] = []
+    step = inner_loop.step
+
+    def recording(params: Params, loss: Loss, update: Update, *, first_order: bool = False) -> Params:
+        def keep(values: Params, grads: Params) -> Params:
+            recorded.append({name: g.detach().clone() for name, g in grads.items()})
+            return update(values, grads)
+
+        return step(params, loss, keep, first_order=first_order)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inner_loop, "step", recording)
+        copy.deepcopy(model).meta_loss(batch)
+        again = cycle(recorded)
+        patch.setattr(inner_loop, "step", lambda params, loss, update, *, first_order: update(params, next(again)))
+        yield
+
+
+def assert_first_order_gradient_is_its_slope(model: Learner, batch: EpisodeBatch, coordinates: int = 12) -> None:
+    """As :func:`assert_gradient_is_the_slope`, the inner gradients being constants; and second order differs."""
+    analytic = gradients(copy.deepcopy(model), batch)
+    with constant_inner_gradients(model, batch):
+        constant = gradients(copy.deepcopy(model), batch)
+        assert_gradient_is_the_slope(model, batch, coordinates)
+    torch.testing.assert_close(analytic, constant)
+    whole = copy.deepcopy(model)
+    whole.config = replace(whole.config, first_order=False)  # type: ignore[type-var,arg-type]
+    second = gradients(whole, batch)
+    assert any(not torch.allclose(second[name], g, rtol=1e-3, atol=1e-6) for name, g in analytic.items())
