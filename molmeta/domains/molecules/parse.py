@@ -58,6 +58,12 @@ def parse(smiles: object, salts: Salts = "keep") -> Parsed:
         The molecule with its flags, or the reason why there is none. Atoms are counted from 0, as RDKit does,
         characters from 1.
     """
+    with rdBase.BlockLogs():
+        return parse_quietly(smiles, salts)
+
+
+def parse_quietly(smiles: object, salts: Salts = "keep") -> Parsed:
+    """As :func:`parse`, where the caller holds ``rdBase.BlockLogs()`` for many structures: each costs 5 us."""
     if not isinstance(smiles, str):
         return Parsed(None, _why_not_text(smiles))
     words = smiles.split(None, 1)
@@ -66,19 +72,18 @@ def parse(smiles: object, salts: Salts = "keep") -> Parsed:
     text = words[0]
     if len(text) > MAX_LENGTH:
         return Parsed(None, f"{len(text):,} characters long; up to {MAX_LENGTH:,} are read")
-    with rdBase.BlockLogs():
-        parsed = _parse_word(text)
-        molecule = parsed.molecule
-        if molecule is None:
-            return parsed
-        flags = parsed.flags
-        if len(words) > 1:
-            flags += ("text after the SMILES ignored",)
-        if "." in text:
-            molecule, fragment_flags = _fragments(molecule, salts)
-            flags += fragment_flags
-        if "*" in text or "#0" in text or "~" in text:
-            flags += _unknowns(molecule)
+    parsed = _parse_word(text)
+    molecule = parsed.molecule
+    if molecule is None:
+        return parsed
+    flags = parsed.flags
+    if len(words) > 1:
+        flags += ("text after the SMILES ignored",)
+    if "." in text:
+        molecule, fragment_flags = _fragments(molecule, salts)
+        flags += fragment_flags
+    if "*" in text or "#0" in text or "~" in text:
+        flags += _unknowns(molecule)
     return Parsed(molecule, flags=flags)
 
 

@@ -24,7 +24,10 @@ _INLINE_CHUNKS = 2  # starting workers costs about a second: a shorter stream is
 
 
 def featurise_stream(
-    chunks: Iterable[T], smiles_of: Callable[[T], Sequence[str]], workers: int | None = None
+    chunks: Iterable[T],
+    smiles_of: Callable[[T], Sequence[str]],
+    workers: int | None = None,
+    canonical: bool = True,
 ) -> Iterator[tuple[T, Featurised]]:
     """Each chunk with its molecules featurised, in order.
 
@@ -32,6 +35,7 @@ def featurise_stream(
         chunks: anything that holds SMILES, a few thousand at a time; read only a little ahead.
         smiles_of: the SMILES of a chunk.
         workers: processes; None takes every core for a stream of more than two chunks.
+        canonical: as for :func:`featurise`.
     """
     stream = iter(chunks)
     first = list(islice(stream, _INLINE_CHUNKS + 1))
@@ -40,14 +44,14 @@ def featurise_stream(
     every = chain(first, stream)
     if workers <= 1:
         for chunk in every:
-            yield chunk, featurise_distinct(smiles_of(chunk))
+            yield chunk, featurise_distinct(smiles_of(chunk), canonical)
         return
     # Spawned, not forked: torch's threads do not survive a fork.
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=start_worker)
     try:
         pending: deque[tuple[T, Future[Featurised]]] = deque()
         for chunk in every:
-            pending.append((chunk, pool.submit(featurise_distinct, smiles_of(chunk))))
+            pending.append((chunk, pool.submit(featurise_distinct, smiles_of(chunk), canonical)))
             if len(pending) > workers + 1:
                 yield _result(pending.popleft())
         while pending:
@@ -56,10 +60,10 @@ def featurise_stream(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def featurise_distinct(smiles: Sequence[str]) -> Featurised:
+def featurise_distinct(smiles: Sequence[str], canonical: bool = True) -> Featurised:
     """As :func:`featurise`, each distinct SMILES once."""
     first = {text: i for i, text in enumerate(dict.fromkeys(smiles))}
-    done = featurise(list(first))
+    done = featurise(list(first), canonical)
     if len(first) == len(smiles):
         return done
     place = np.array([first[text] for text in smiles], np.int64)

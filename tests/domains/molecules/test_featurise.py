@@ -14,6 +14,7 @@ from molmeta.domains.molecules.featurise import (
     ragged_rows,
 )
 from molmeta.domains.molecules.inputs import MoleculeBatch
+from molmeta.domains.molecules.parse import parse
 from tests.bundles import DRUGS
 
 SMILES = [
@@ -91,6 +92,96 @@ def test_graph_features_are_rdkit_s_facts_atom_by_atom_and_bond_by_bond() -> Non
                 bond.GetIsConjugated(),
                 known.GetRingInfo().NumBondRings(bond.GetIdx()) > 0,
             ], text
+
+
+def simply(molecule: Chem.Mol) -> tuple[list[list[int]], list[list[int]], list[list[int]]]:
+    """Atom features, bonds with their features, and the fingerprint, asked for one by one."""
+    types = {Chem.BondType.SINGLE: 0, Chem.BondType.DOUBLE: 1, Chem.BondType.TRIPLE: 2, Chem.BondType.AROMATIC: 3}
+    atoms = [
+        [
+            min(a.GetAtomicNum(), 118),
+            {"R": 1, "S": 2}.get(a.GetProp("_CIPCode"), 0) if a.HasProp("_CIPCode") else 0,
+            min(a.GetDegree(), 10),
+            min(max(a.GetFormalCharge() + 5, 0), 11),
+            min(a.GetTotalNumHs(), 9),
+            min(int(a.GetHybridization()), 8),
+            int(a.GetIsAromatic()),
+            int(a.IsInRing()),
+        ]
+        for a in molecule.GetAtoms()
+    ]
+    bonds = [
+        [
+            b.GetBeginAtomIdx(),
+            b.GetEndAtomIdx(),
+            types.get(b.GetBondType(), 4),
+            min(int(b.GetStereo()), 5),
+            int(b.GetIsConjugated()),
+            int(b.IsInRing()),
+        ]
+        for b in molecule.GetBonds()
+    ]
+    counts = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048).GetCountFingerprint(molecule)
+    return atoms, bonds, [[i, min(n, 255)] for i, n in counts.GetNonzeroElements().items()]
+
+
+CUBANE = "C12C3C4C1C5C2C3C45"
+BUCKYBALL = (
+    "c12c3c4c5c1c1c6c7c2c2c8c3c3c9c4c4c%10c5c5c1c1c6c6c%11c7c2c2c7c8c3c3c8c9c4c4c9c%10c5c5c1c1c6c6c%11c2c2c7c3c3c8c4"
+    "c4c9c5c1c1c6c2c3c41"
+)
+ODD = [
+    *("[U+9]", "[Fe-9]", "[Og]", "[C-9]", "C~C", "N->[Cu]", "[NH3][Pt](Cl)(Cl)[NH3]", "C$C", "*c1ccccc1", "[SiH4]"),
+    *(
+        "[2H][2H]",
+        "[H+]",
+        "[He]",
+        "O=[PH](=O)O",
+        "CN(=O)=O",
+        "C[N+](C)(C)CC([O-])=O",
+        "[NH4+].[Cl-].C1CC1",
+        "CP(C)(C)(C)C",
+    ),
+    *(
+        "C/C=C/C",
+        "C/C=C\\C",
+        "F/C=C/C=C\\Cl",
+        "CC=C=CC",
+        "C[C@H]1CC[C@@H](C)CC1",
+        "C[S@](=O)c1ccccc1",
+        "N[C@@H](C)O ala",
+    ),
+    *(
+        "[Fe](C)(C)(C)(C)(C)(C)(C)(C)(C)(C)(C)C",
+        "[CH4:1]",
+        "[C@@H](F)(Cl)Br",
+        "OC1=CC=CC=C1",
+        "c1ccc2cccc2cc1",
+        "c1ccc2[nH]ccc2c1",
+    ),
+    *(CUBANE, BUCKYBALL, "C1CC2CCC1CC2", "C1CC12CC2", "C1.C1", "C" * 200, f"{'C(F)' * 100}.[Na+]", "c1ccccc1" * 30),
+    f"{'N[C@@H](C)C(=O)' * 40}O",
+]
+
+
+@pytest.mark.parametrize("text", [*SMILES, *ODD])
+def test_what_is_read_fact_by_fact_equals_the_simple_path(text: str) -> None:
+    parsed = parse(text)
+    assert parsed.molecule is not None, parsed.reason
+    atoms, bonds, entries = simply(parsed.molecule)
+    found = featurise(["CCO", text]).arrays.take(np.array([1]))
+    assert found.atoms.tolist() == atoms
+    assert np.concatenate([found.bonds, found.bond_features], axis=1).tolist() == bonds
+    assert np.stack([found.bins, found.counts], axis=1).tolist() == entries
+
+
+def test_without_canonical_smiles_everything_else_is_the_same() -> None:
+    texts = ["CCO", "C1CC", *ODD]
+    full, short = featurise(texts), featurise(texts, canonical=False)
+    assert_same(short.arrays, full.arrays)
+    assert (short.reasons, short.flags, short.valid.tolist()) == (full.reasons, full.flags, full.valid.tolist())
+    assert set(short.canonical) == {""}
+    assert full.canonical[0] == "CCO"
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def test_several_processes_give_what_one_gives():
 
 def test_a_repeated_molecule_is_featurised_once_and_stands_in_every_row(monkeypatch):
     seen = []
-    monkeypatch.setattr(workers, "featurise", lambda smiles: seen.extend(smiles) or featurise(smiles))
+    monkeypatch.setattr(workers, "featurise", lambda smiles, *_: seen.extend(smiles) or featurise(smiles))
     rows = ["CCO", "C1CC", "CCN", "CCO", "C1CC", "CCO"]
     got, expected = featurise_distinct(rows), featurise(rows)
     assert seen == ["CCO", "C1CC", "CCN"]
