@@ -35,15 +35,14 @@ class MoleculeBatch:
     bin_offsets: torch.Tensor
 
     @classmethod
-    def of(cls, arrays: MoleculeArrays) -> MoleculeBatch:
-        """Tensors over the same molecules."""
+    def of(cls, arrays: MoleculeArrays, copy: bool = True) -> MoleculeBatch:
+        """Tensors over the same molecules; without ``copy`` they share the arrays' memory where their types agree."""
         wide = {"bonds": np.int64, "bins": np.int64}  # torch cannot index with uint16
+        columns = {column.name: getattr(arrays, column.name) for column in fields(cls)}
         return cls(
             **{
-                column.name: torch.from_numpy(
-                    np.array(getattr(arrays, column.name), dtype=wide.get(column.name), copy=True)
-                )
-                for column in fields(cls)
+                name: torch.from_numpy(array.astype(wide.get(name, array.dtype), copy=copy))
+                for name, array in columns.items()
             }
         )
 

@@ -50,7 +50,7 @@ class MoleculeStore:
 
     def gather(self, rows: NDArray[np.int64]) -> MoleculeBatch:
         """The molecules at ``rows`` as one batch of tensors."""
-        return MoleculeBatch.of(self.arrays.take(rows))
+        return MoleculeBatch.of(self.arrays.take(rows), copy=False)
 
     def smiles(self, rows: NDArray[np.int64]) -> list[str]:
         """The exact SMILES, as given, of the molecules at ``rows`` (``[n]``)."""
@@ -195,8 +195,10 @@ def read(folder: Path) -> MoleculeStore:
                 f"{folder} was written as format {found[0]}, featuriser {found[1]}; this molmeta reads format "
                 f"{FORMAT}, featuriser {FEATURISER_VERSION}. Delete the folder: it is built again"
             )
-        columns = {c.name: np.load(folder / f"{c.name}.npy", mmap_mode="r") for c in fields(MoleculeArrays)}
-        arrays = MoleculeArrays(**columns)
+        # As plain arrays: numpy's memmap class makes each access slower.
+        arrays = MoleculeArrays(
+            **{c.name: np.asarray(np.load(folder / f"{c.name}.npy", mmap_mode="r")) for c in fields(MoleculeArrays)}
+        )
         structure = np.load(folder / "structure.npy")
         lines = (folder / "smiles.txt").read_bytes().decode()
         count = lines.count("\n") + 1 if lines else 0
