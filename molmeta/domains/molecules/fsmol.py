@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
+from threading import Lock
 from types import MappingProxyType
 from typing import Literal
 
@@ -176,23 +177,47 @@ def heldout_tasks() -> HeldOut:
     return HeldOut(tuple(record["heldout"]), tuple(record["excluded"]))
 
 
+# Seeding a generator again takes a fiftieth of the time that making one does; one thread may use it at a time.
+_LEGACY, _LOCK = np.random.RandomState(0), Lock()
+
+
 def fsmol_draw(task: Task, n_support: int, seed: int) -> Draw:
     """FS-Mol's own draw: a stratified support of ``n_support``; every other row is the query.
 
-    Rows are ordered actives first, then inactives, each in file order; scikit-learn's StratifiedShuffleSplit draws.
+    Rows are ordered actives first, then inactives, each in file order, and split as scikit-learn's
+    ``StratifiedShuffleSplit(n_splits=1, random_state=seed)`` does, row for row.
 
     Raises:
         SupportError: FS-Mol's sampler refuses the draw (too few rows of a class), or fewer than two rows are left.
     """
-    order = np.concatenate([np.flatnonzero(task.labels == 1), np.flatnonzero(task.labels == 0)])
     n_query = len(task) - n_support
     if n_query < 2:
         raise SupportError(f"task {task.name} has {len(task)} rows: a support of {n_support} leaves fewer than 2")
-    from sklearn.model_selection import StratifiedShuffleSplit  # 130 MB that training does not need
+    groups = [rows for rows in (np.flatnonzero(task.labels == label) for label in (1, 0)) if len(rows)]
+    counts = np.array([len(rows) for rows in groups])
+    if counts.min() < 2 or min(n_support, n_query) < len(groups):
+        raise SupportError(
+            f"task {task.name} has no stratified support of {n_support}: each class needs 2 rows, and support and "
+            f"query a row a class; the classes have {counts.tolist()} rows"
+        )
+    with _LOCK:
+        _LEGACY.seed(seed)
+        first = _shares(counts, n_support, _LEGACY)
+        rest = _shares(counts - first, n_query, _LEGACY)
+        mixed = [_LEGACY.permutation(rows) for rows in groups]
+        support = np.concatenate([rows[:n] for rows, n in zip(mixed, first, strict=True)])
+        query = np.concatenate([rows[n : n + m] for rows, n, m in zip(mixed, first, rest, strict=True)])
+        return _LEGACY.permutation(support), _LEGACY.permutation(query)
 
-    splitter = StratifiedShuffleSplit(n_splits=1, train_size=n_support, test_size=n_query, random_state=seed)
-    try:
-        support, query = next(splitter.split(order, 1 - task.labels[order]))
-    except ValueError as error:
-        raise SupportError(f"task {task.name} has no stratified support of {n_support}: {error}") from error
-    return order[support], order[query]
+
+def _shares(counts: IntArray, n: int, rng: np.random.RandomState) -> IntArray:
+    """How many of ``n`` rows each class gives: its share rounded down, then one more by the largest remainders."""
+    exact = counts / counts.sum() * n  # in this order: another rounds otherwise, and draws otherwise
+    sizes = np.floor(exact)
+    remainders, missing = exact - sizes, n - int(sizes.sum())
+    while missing > 0:
+        tied = np.flatnonzero(remainders == remainders.max())
+        chosen = rng.choice(tied, size=min(len(tied), missing), replace=False)
+        sizes[chosen] += 1
+        remainders[tied], missing = -1, missing - len(chosen)
+    return sizes.astype(np.int64)

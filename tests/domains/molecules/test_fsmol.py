@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from rdkit import Chem, DataStructs
 from rdkit.Chem import rdFingerprintGenerator
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import StratifiedShuffleSplit
 
 from molmeta.core.task import Split, Task, TaskKind
 from molmeta.domains.molecules.featurise import featurise
@@ -228,16 +228,32 @@ def test_a_binary_draw_is_stratified_and_leaves_every_other_row_to_the_query(fol
     assert sorted([*support, *query]) == list(range(len(values)))
 
 
-def test_a_draw_equals_scikit_learn_s_on_actives_first() -> None:
-    labels = np.random.default_rng(0).integers(2, size=60)
-    task = Task("t", np.arange(60), labels, TaskKind.BINARY, 2)
+def scikit_learn_s(labels: np.ndarray, n: int, seed: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Its stratified split of the rows, actives first; None where it refuses."""
     ordered = np.concatenate([np.flatnonzero(labels), np.flatnonzero(labels == 0)])
-    for seed in range(5):
-        support, query = train_test_split(
-            ordered, train_size=16, test_size=44, random_state=seed, stratify=1 - labels[ordered]
-        )
-        found = fsmol_draw(task, 16, seed)
-        assert [p.tolist() for p in found] == [support.tolist(), query.tolist()]
+    splitter = StratifiedShuffleSplit(n_splits=1, train_size=n, test_size=len(labels) - n, random_state=seed)
+    try:
+        support, query = next(splitter.split(ordered, 1 - labels[ordered]))
+    except ValueError:
+        return None
+    return ordered[support], ordered[query]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.3, 0.5, 0.97, 1.0])
+def test_a_draw_equals_scikit_learn_s_on_actives_first_and_is_refused_where_that_is(share: float) -> None:
+    rng, refused = np.random.default_rng(int(100 * share)), 0
+    for _ in range(120):
+        length = int(rng.integers(3, 12 if rng.random() < 0.5 else 300))
+        labels = (rng.random(length) < share).astype(np.int64)
+        n, seed = int(rng.integers(-1, length - 1)), int(rng.integers(2**32))
+        task, expected = Task("t", np.arange(length), labels, TaskKind.BINARY, 2), scikit_learn_s(labels, n, seed)
+        if expected is None:
+            refused += 1
+            with pytest.raises(SupportError, match="no stratified support"):
+                fsmol_draw(task, n, seed)
+        else:
+            assert [p.tolist() for p in fsmol_draw(task, n, seed)] == [p.tolist() for p in expected]
+    assert 0 < refused < 100
 
 
 @pytest.mark.parametrize(
