@@ -220,4 +220,5 @@ def _shares(counts: IntArray, n: int, rng: np.random.RandomState) -> IntArray:
         chosen = rng.choice(tied, size=min(len(tied), missing), replace=False)
         sizes[chosen] += 1
         remainders[tied], missing = -1, missing - len(chosen)
-    return sizes.astype(np.int64)
+    whole: IntArray = sizes.astype(np.int64)
+    return whole
