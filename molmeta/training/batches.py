@@ -78,12 +78,15 @@ class MetaBatches:
 
     def __call__(self, step: int) -> EpisodeBatch:
         """The meta-batch of one step."""
+        return collate(self.source, self.episodes(step))
+
+    def episodes(self, step: int) -> list[Episode]:
+        """What is drawn for one step."""
         rng = keyed_rng(self.seed, "step", step)
         tasks = self.value_tasks if rng.random() < self.regression else self.class_tasks
         size = int(rng.choice(self.config.support_sizes))
         chosen = rng.choice(len(tasks), size=self.tasks_per_step, replace=len(tasks) < self.tasks_per_step)
-        episodes = [self._draw(tasks[t], size, step, i) for i, t in enumerate(chosen)]
-        return collate(self.source, episodes)
+        return [self._draw(tasks[t], size, step, i) for i, t in enumerate(chosen)]
 
     def _is_usable(self, task: Task) -> bool:
         counts = np.bincount(task.labels.astype(np.int64), minlength=task.num_classes)
