@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -55,6 +55,19 @@ class Prediction:
         return self.probabilities[:, 1]
 
 
+@dataclass(frozen=True, eq=False)
+class Beforehand:
+    """What is said of ``m`` rows before they are compared with any support row: where a learned prior shows.
+
+    Attributes:
+        informed: with what the model learned of such rows in meta-training.
+        uninformed: without it: the same for every row.
+    """
+
+    informed: Prediction
+    uninformed: Prediction
+
+
 class Predictor(Protocol):
     """A model specialised to one task; it keeps what adapting gave it, whatever becomes of the learner.
 
@@ -64,6 +77,15 @@ class Predictor(Protocol):
 
     def predict(self, inputs: Inputs) -> Prediction:
         """Predict ``m`` rows of raw inputs or an :class:`Encoding`."""
+        ...
+
+
+@runtime_checkable
+class PriorPredictor(Predictor, Protocol):
+    """A predictor that can tell what it knew of a row from what the support says of it."""
+
+    def beforehand(self, inputs: Inputs) -> Beforehand | None:
+        """As :class:`Beforehand`; None where the model has no prior for this kind of task."""
         ...
 
 
@@ -171,9 +193,7 @@ def check_support(support: LabelledSet, laws: Laws) -> None:
     Raises:
         SupportError: the kind is not served, a class has no example, or what is needed of descriptions is missing.
     """
-    if support.kind not in laws.kinds:
-        served = ", ".join(sorted(laws.kinds))
-        raise SupportError(f"this method serves {served} tasks, not {support.kind}")
+    _check_kind(support.kind, laws)
     if laws.described:
         require_descriptions(support.task_inputs, support.num_classes)
     elif support.kind.is_classification:
@@ -188,6 +208,29 @@ def check_support(support: LabelledSet, laws: Laws) -> None:
             raise SupportError(f"every class needs an example in the support set; counts by class index: {counts}")
     elif len(support) == 0:
         raise SupportError("the support set is empty")
+
+
+def check_batch(batch: EpisodeBatch, laws: Laws) -> None:
+    """As :func:`check_support`, of every episode at once.
+
+    Raises:
+        SupportError: the kind is not served, or an episode's support lacks a class.
+    """
+    _check_kind(batch.kind, laws)
+    if laws.described or not batch.kind.is_classification:
+        return  # where descriptions are read, whoever reads them checks them
+    classes = torch.arange(int(batch.num_classes.max()), device=batch.labels.device)
+    shown = torch.zeros(len(batch), len(classes), dtype=torch.bool, device=batch.labels.device)
+    shown[batch.episode[batch.is_support], batch.labels[batch.is_support]] = True
+    lacking = torch.nonzero(~shown & (classes < batch.num_classes[:, None])).tolist()
+    if lacking:
+        named = "; ".join(f"episode {i} has none of class {k}" for i, k in lacking[:5])
+        raise SupportError(f"every class needs an example in the support set: {named}")
+
+
+def _check_kind(kind: TaskKind, laws: Laws) -> None:
+    if kind not in laws.kinds:
+        raise SupportError(f"this method serves {', '.join(sorted(laws.kinds))} tasks, not {kind}")
 
 
 def require_descriptions(task_inputs: Inputs | None, classes: int) -> Inputs:

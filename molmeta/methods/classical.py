@@ -21,7 +21,7 @@ from torch import nn
 from molmeta.core.episode import EpisodeBatch
 from molmeta.core.learner import Laws
 from molmeta.core.task import FloatArray, TaskKind
-from molmeta.errors import ConfigError, SupportError
+from molmeta.errors import ConfigError
 from molmeta.methods.episodic import EmbeddingLearner, Head, HeadOutput, PaddedEpisodes
 from molmeta.methods.tanimoto import Fingerprints
 
@@ -59,10 +59,10 @@ class Classical(EmbeddingLearner):
         return self.conditioned(episodes)(episodes.query)
 
     def conditioned(self, episodes: PaddedEpisodes) -> Head:
-        parts = zip(episodes.support, episodes.support_mask, episodes.targets, episodes.num_classes, strict=True)
+        parts = zip(episodes.support, episodes.support_mask, episodes.targets, strict=True)
         fitted = [
-            self.fit(_array(rows[mask]), _labels(targets[mask], episodes.kind, int(k)), episodes.kind)
-            for rows, mask, targets, k in parts
+            self.fit(_array(rows[mask]), _labels(targets[mask], episodes.kind), episodes.kind)
+            for rows, mask, targets in parts
         ]
         return partial(_said, fitted, episodes.targets.shape[-1], episodes.kind)
 
@@ -83,14 +83,11 @@ def _array(values: torch.Tensor) -> Fingerprints:
     return array
 
 
-def _labels(targets: torch.Tensor, kind: TaskKind, num_classes: int) -> Labels:
+def _labels(targets: torch.Tensor, kind: TaskKind) -> Labels:
     """``[n]`` class indices of one-hot rows, or the values."""
     if not kind.is_classification:
         values: FloatArray = targets[:, 0].double().cpu().numpy()
         return values
-    counts = targets[:, :num_classes].sum(0).long().tolist()
-    if min(counts) == 0:
-        raise SupportError(f"every class needs an example in the support set; counts by class index: {counts}")
     classes: NDArray[np.int64] = targets.argmax(-1).cpu().numpy()
     return classes
 

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from molmeta.core.backbone import Backbone
 from molmeta.core.episode import EpisodeBatch, LabelledSet, Layout
-from molmeta.core.learner import Encoding, Learner, Prediction, check_support, inference
+from molmeta.core.learner import Beforehand, Encoding, Learner, Prediction, check_batch, check_support, inference
 from molmeta.core.task import Inputs, TaskKind
 
 
@@ -73,6 +73,7 @@ class EmbeddingLearner(Learner):
 
     def meta_loss(self, batch: EpisodeBatch) -> tuple[torch.Tensor, dict[str, float]]:
         """Mean over episodes of the mean query loss: cross-entropy, or the Gaussian negative log-likelihood."""
+        check_batch(batch, self.laws)
         encoded = self.encode(batch.inputs).values
         # Mixed precision is for the backbone: heads need the digits (a Cholesky factor has no half-precision form).
         with torch.autocast(encoded.device.type, enabled=False):
@@ -121,10 +122,15 @@ class EmbeddingLearner(Learner):
         """The head once it has seen its support: override it where that is the costly part."""
         return partial(self._head_of, episodes)
 
+    def beforehand(self, episodes: PaddedEpisodes) -> tuple[Head, Head] | None:
+        """Two heads that compare queries with no support row: with a learned prior, and without it. None: no prior."""
+        return None
+
     def _head_of(self, episodes: PaddedEpisodes, query: torch.Tensor) -> HeadOutput:
         return self.head(replace(episodes, query=query))
 
     def predict_episodes(self, batch: EpisodeBatch) -> list[Prediction]:
+        check_batch(batch, self.laws)
         with inference(self):
             episodes, layout = self.pad(batch, self.encode(batch.inputs).values)
             return _predictions(self.head(episodes), batch, layout.query_mask.sum(1).tolist())
@@ -153,13 +159,22 @@ class EmbeddingPredictor:
             target_scale=torch.where(spread > 0, spread, 1.0).float().reshape(1),
             task_inputs=support.task_inputs,
         )
-        self._head = learner.conditioned(learner.pad(self._batch, encoded)[0])
+        self._episodes = learner.pad(self._batch, encoded)[0]
+        self._head = learner.conditioned(self._episodes)
 
     def predict(self, inputs: Inputs) -> Prediction:
         """Predict ``m`` rows of raw inputs or their Encoding."""
+        return self._asked(self._head, inputs)
+
+    def beforehand(self, inputs: Inputs) -> Beforehand | None:
+        """What is said of ``m`` rows before the support is looked at; None where the method has no prior."""
+        heads = self._learner.beforehand(self._episodes)
+        return None if heads is None else Beforehand(*(self._asked(head, inputs) for head in heads))
+
+    def _asked(self, head: Head, inputs: Inputs) -> Prediction:
         with inference(self._learner):
             query = self._learner.encode(inputs).values
-            return _predictions(self._head(query[None]), self._batch, [len(query)])[0]
+            return _predictions(head(query[None]), self._batch, [len(query)])[0]
 
 
 def _predictions(output: HeadOutput, batch: EpisodeBatch, counts: list[int]) -> list[Prediction]:

@@ -110,7 +110,23 @@ class GaussianProcess(EmbeddingLearner):
         return partial(self._classified, posterior, episodes.kind)
 
     def _classified(self, posterior: Posterior, kind: TaskKind, query: torch.Tensor) -> HeadOutput:
-        mean, variance = posterior(query, self._prior(query, kind))
+        return self._logits(*posterior(query, self._prior(query, kind)))
+
+    def beforehand(self, episodes: PaddedEpisodes) -> tuple[Head, Head] | None:
+        """The mean of a row that is like no support row: b + g, and b alone."""
+        if not self.config.prior or episodes.kind is not TaskKind.BINARY:
+            return None
+        counts = episodes.class_counts()[:, None]
+        base = 2 * counts / counts.sum(-1, keepdim=True) - 1
+
+        def unlike(weight: float, query: torch.Tensor) -> HeadOutput:
+            mean = base + weight * self._prior(query, episodes.kind)
+            return self._logits(mean, self.classification.own + self.classification.noise.expand(mean.shape[:-1]))
+
+        return partial(unlike, 1.0), partial(unlike, 0.0)
+
+    def _logits(self, mean: torch.Tensor, variance: torch.Tensor) -> HeadOutput:
+        """Means ``[t, m, k]``, shrunk by the variances ``[t, m]``."""
         shrinkage = (1 + self.log_shrinkage.exp() * variance[..., None]).sqrt()
         return HeadOutput(logits=self.log_scale.exp() * mean / shrinkage)
 

@@ -31,8 +31,10 @@ def sgd(params: Params, grads: Params, lr: Rates) -> Params:
         grads: the same names and shapes.
         lr: one step size for all, or a tensor a parameter that broadcasts to its shape; may be learned.
     """
+    if isinstance(lr, float):
+        return {name: value.sub(grads[name], alpha=lr) for name, value in params.items()}
     rates = lr if isinstance(lr, Mapping) else dict.fromkeys(params, lr)
-    return {name: value - rates[name] * grads[name] for name, value in params.items()}
+    return {name: value.addcmul(rates[name], grads[name], value=-1) for name, value in params.items()}
 
 
 def momentum(decay: float = 0.9) -> Optimiser:

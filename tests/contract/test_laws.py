@@ -106,6 +106,13 @@ def test_a_class_needs_no_example_where_descriptions_are_read_and_is_else_refuse
     if not case.laws.described:
         with pytest.raises(SupportError, match="every class needs an example"):
             case.learner.adapt(replace(support, labels=torch.zeros_like(support.labels)))
+        batch = case.batch(kind, [(9, 7), (9, 7)])
+        lacking = replace(batch, labels=torch.where(batch.episode == 1, 0, batch.labels))
+        with pytest.raises(SupportError, match="every class needs an example"):
+            case.learner.predict_episodes(lacking)
+        if case.laws.meta_trained and not case.method.startswith("finetune"):  # it trains on whatever rows there are
+            with pytest.raises(SupportError, match="every class needs an example"):
+                case.learner.meta_backward(lacking)
         return
     nothing = replace(support, inputs=support.inputs[torch.arange(0)], labels=support.labels[:0])
     found = case.predict(nothing, query.inputs)

