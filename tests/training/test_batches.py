@@ -48,6 +48,13 @@ def test_a_step_draws_the_same_whoever_asks_and_in_whatever_order() -> None:
     assert not same(batches(Source(), seed=1)(0), expected[0])
 
 
+def test_a_step_s_batch_holds_the_episodes_that_are_drawn_for_it() -> None:
+    made = batches(Source(), tasks_per_step=3)
+    drawn = made.episodes(7)
+    expected = [e.task.labels[p] for e in drawn for p in (e.support, e.query)]
+    assert made(7).labels.tolist() == np.concatenate(expected).tolist()
+
+
 @pytest.mark.parametrize("sampler", ["stratified", "balanced"])
 def test_a_step_has_one_support_size_and_queries_up_to_the_limit(sampler: str) -> None:
     made = batches(Source(), sampler=sampler, support_sizes=(4, 8), query_size=10)
