@@ -17,9 +17,11 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional as F
 
+from molmeta.core.ensemble import Encodings, EnsemblePredictor
 from molmeta.core.episode import LabelledSet
-from molmeta.core.learner import Learner, Prediction, Predictor
+from molmeta.core.learner import Learner
 from molmeta.core.networks import require_classes
 from molmeta.core.task import Inputs, TaskKind
 from molmeta.domains import BACKBONES
@@ -32,8 +34,6 @@ from molmeta.training.state import load_tensors, save_tensors
 FORMAT = 1
 SUFFIX = ".safetensors"
 _MODELS = Path(__file__).parent / "models"
-
-Encodings = tuple[Inputs, ...]  # one for each member
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,7 +181,8 @@ class Bundle:
             else None
             for member, inputs in zip(self.members, encoded, strict=True)
         ]
-        return EnsemblePredictor(predictors, self.temperature_at(len(labels)))
+        plain = F.one_hot(on_device, num_classes).float().mean(0) if kind.is_classification else on_device.mean()
+        return EnsemblePredictor(predictors, self.temperature_at(len(labels)), plain)
 
     def temperature_at(self, support_size: int) -> float:
         """What logits are divided by at a support size."""
@@ -198,46 +199,6 @@ class Bundle:
             for name, tensor in member.learner.state_dict().items():
                 hashed.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
         return hashed.hexdigest()[:16]
-
-
-@dataclass(frozen=True, eq=False)
-class EnsemblePredictor:
-    """The members' predictors, averaged: probabilities for classes, a mixture of normals for regression.
-
-    A member that does not serve the task's kind has None.
-    """
-
-    predictors: Sequence[Predictor | None]
-    temperature: float = 1.0
-
-    @torch.no_grad()
-    def predict(self, encoded: Encodings) -> Prediction:
-        """Predict ``m`` molecules from :meth:`Bundle.encode`; the result is on the CPU."""
-        pairs = zip(self.predictors, encoded, strict=True)
-        return mix(
-            [predictor.predict(inputs) for predictor, inputs in pairs if predictor is not None], self.temperature
-        )
-
-
-def mix(each: Sequence[Prediction], temperature: float = 1.0) -> Prediction:
-    """The average of several predictions of the same rows, on the CPU; see :class:`EnsemblePredictor`."""
-    if each[0].mean is not None:
-        return _mixture(each)
-    stacked = torch.stack([p.probabilities for p in each if p.probabilities is not None])
-    average = stacked.double().mean(0).cpu()
-    if temperature != 1:
-        average = (average.clamp(min=1e-12).log() / temperature).softmax(-1)
-    return Prediction(probabilities=average)
-
-
-def _mixture(each: Sequence[Prediction]) -> Prediction:
-    means = torch.stack([p.mean for p in each if p.mean is not None]).double().cpu()
-    mean = means.mean(0)
-    deviations = [p.deviation for p in each if p.deviation is not None]
-    if len(deviations) < len(each):
-        return Prediction(mean=mean)
-    within = torch.stack(deviations).double().cpu().square().mean(0)
-    return Prediction(mean=mean, deviation=(within + (means - mean).square().mean(0)).sqrt())
 
 
 def shipped() -> list[str]:

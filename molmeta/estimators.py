@@ -9,9 +9,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,13 +24,16 @@ from molmeta.core.task import FloatArray, TaskKind
 from molmeta.devices import choose_device
 from molmeta.domains.molecules.featurise import Featurised, MoleculeArrays
 from molmeta.domains.molecules.label_values import ACTIVE_WORDS, INACTIVE_WORDS
+from molmeta.domains.molecules.labels import AssayLabels
 from molmeta.domains.molecules.workers import featurise_stream
 from molmeta.errors import ConfigError, InputError, ModelFileError, SupportError
 from molmeta.estimator_inputs import as_labels, as_numbers, as_smiles, refused_error
 from molmeta.files import check_writable
 from molmeta.predicting.assay import AssayModel, AssayPrediction, check_prior, predict_molecules
+from molmeta.predicting.reasons import Reasons, explain_molecules
 
 OnInvalid = Literal["raise", "nan"]
+T = TypeVar("T")
 _CHUNK = 2048
 
 
@@ -58,7 +61,7 @@ class _FewShot(BaseEstimator):  # type: ignore[misc]
         smiles, labels = as_smiles(X), as_labels(y)
         if len(smiles) != len(labels):
             raise InputError(f"{len(smiles)} molecules but {len(labels)} labels: give one label a molecule")
-        blocks = list(self._featurise(smiles, _CHUNK))
+        blocks = list(self._featurise(smiles, _CHUNK, canonical=True))
         reasons = [reason for block in blocks for reason in block.reasons]
         if any(reasons):
             error = refused_error(smiles, reasons, "leave them out")
@@ -71,10 +74,16 @@ class _FewShot(BaseEstimator):  # type: ignore[misc]
         if len(kept) < 2:
             count = f"{len(kept)} labelled molecule{'s' * (len(kept) != 1)}"
             raise SupportError(f"the support has {count}; two or more are needed. Add labelled molecules")
+        self._structures = [text for block in blocks for text in block.canonical if text]
         return MoleculeArrays.concatenate([block.arrays for block in blocks]), labels[kept]
 
     def _fit(
-        self, molecules: MoleculeArrays, labels: NDArray[Any], kind: TaskKind, k: int, prior: float | None
+        self,
+        molecules: MoleculeArrays,
+        labels: NDArray[Any],
+        kind: TaskKind,
+        classes: Sequence[str] = (),
+        prior: float | None = None,
     ) -> None:
         if not isinstance(self.model, (str, Path, Bundle)):
             raise ConfigError(f"model is a bundle's name, its file or a Bundle, not {self.model!r}")
@@ -82,32 +91,61 @@ class _FewShot(BaseEstimator):  # type: ignore[misc]
             raise ConfigError(f"random_state is a whole number or None, not {self.random_state!r}")
         device = choose_device(self.device)
         bundle = self.model if isinstance(self.model, Bundle) else Bundle.load(self.model)
+        rows = np.arange(len(labels))
+        texts = [str(label) for label in self.y_.tolist()]
+        assay = AssayLabels("", rows, rows, [str(s) for s in self.smiles_], texts, labels, kind, tuple(classes))
         self.assay_ = AssayModel.fit(
-            bundle.to(device), molecules, labels, kind, k, prior=prior, seed=int(self.random_state or 0)
+            bundle.to(device), assay, molecules, self._structures, prior=prior, seed=int(self.random_state or 0)
         )
 
-    def _featurise(self, smiles: Sequence[Any], size: int) -> Iterator[Featurised]:
+    def _featurise(self, smiles: Sequence[Any], size: int, canonical: bool = False) -> Iterator[Featurised]:
         chunks = [smiles[i : i + size] for i in range(0, len(smiles), size)]
         # sklearn's convention: None is one process, -1 every core.
         workers = 1 if self.n_jobs is None else (self.n_jobs if self.n_jobs > 0 else None)
-        return (done for _, done in featurise_stream(chunks, list, workers))
+        return (done for _, done in featurise_stream(chunks, list, workers, canonical))
 
-    def _predict_all(self, X: Any) -> tuple[AssayPrediction | None, NDArray[np.bool_]]:
-        """The prediction of the molecules that can be read (None where there is none), and which of X they are."""
+    def _in_blocks(self, X: Any, use: Callable[[list[str], MoleculeArrays], T]) -> tuple[list[T], list[Any], list[str]]:
+        """What ``use`` makes of each block of molecules that can be read; the molecules, and why each is refused."""
         check_is_fitted(self, "assay_")
         smiles = as_smiles(X)
         # A method that looks at the other queries needs them all at once.
         size = max(1, len(smiles)) if self.assay_.bundle.transductive else _CHUNK
-        reasons: list[str] = []
-        predictions: list[AssayPrediction] = []
+        refused: list[str] = []
+        made: list[T] = []
         for block in self._featurise(smiles, size):
-            reasons += block.reasons
-            if len(block.arrays):
-                predictions += predict_molecules([self.assay_], block.arrays)
-        if self.on_invalid == "raise" and any(reasons):
-            raise refused_error(smiles, reasons, "their predictions are NaN")
-        valid = np.array([not reason for reason in reasons], bool)
-        return (AssayPrediction.concatenate(predictions) if predictions else None), valid
+            start = len(refused)
+            refused += block.reasons
+            if len(block.arrays) and not (self.on_invalid == "raise" and any(refused)):
+                made.append(use([str(smiles[start + i]) for i in np.flatnonzero(block.valid)], block.arrays))
+        if self.on_invalid == "raise" and any(refused):
+            raise refused_error(smiles, refused, "their predictions are NaN")
+        return made, smiles, refused
+
+    def _predict_all(self, X: Any) -> tuple[AssayPrediction | None, NDArray[np.bool_]]:
+        """The prediction of the molecules that can be read (None where there is none), and which of X they are."""
+        made, _, refused = self._in_blocks(X, lambda _, molecules: predict_molecules([self.assay_], molecules)[0])
+        return AssayPrediction.concatenate(made) if made else None, np.array([not reason for reason in refused], bool)
+
+    def explain(self, X: Any) -> Reasons:
+        """Why each molecule is predicted as it is: the support molecules that moved it, and by how much; the parts of
+        prior and support; and how far it lies from the training chemistry.
+
+        Each support molecule is left out in turn, so that this takes as long as one prediction and fit for each.
+
+        Args:
+            X: ``m`` SMILES. With ``on_invalid="nan"`` those that cannot be read have NaN.
+
+        Returns:
+            Arrays ``[m]``, and ``[m, n]`` for the ``n`` molecules of ``smiles_``; ``print`` them, or ``draw`` them.
+
+        Raises:
+            NotFittedError: it has not been fitted.
+            InputError: molecules cannot be read.
+        """
+        made, smiles, refused = self._in_blocks(
+            X, lambda smiles, molecules: explain_molecules([self.assay_], smiles, molecules)[0][1]
+        )
+        return Reasons.concatenate(made or [Reasons.blank(self.assay_)]).among(smiles, refused)
 
     def save(self, path: str | Path) -> None:
         """Write the fitted object as one file: the model itself, the support and the settings; no pickle.
@@ -202,7 +240,8 @@ class FewShotClassifier(ClassifierMixin, _FewShot):  # type: ignore[misc]
         kind = TaskKind.BINARY if len(self.classes_) == 2 else TaskKind.MULTICLASS
         check_prior(self.prior, kind)
         self._order = self._inner_order()
-        self._fit(molecules, np.argsort(self._order)[index], kind, len(self.classes_), self.prior)
+        names = [str(name) for name in self.classes_[self._order].tolist()]
+        self._fit(molecules, np.argsort(self._order)[index], kind, names, self.prior)
         return self
 
     def predict_proba(self, X: Any) -> FloatArray:
@@ -270,7 +309,7 @@ class FewShotRegressor(RegressorMixin, _FewShot):  # type: ignore[misc]
         """
         molecules, labels = self._read_support(X, y)
         values = as_numbers(labels)
-        self._fit(molecules, values, TaskKind.REGRESSION, 0, None)
+        self._fit(molecules, values, TaskKind.REGRESSION)
         return self
 
     def predict(self, X: Any, return_std: bool = False) -> FloatArray | tuple[FloatArray, FloatArray]:

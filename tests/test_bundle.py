@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from molmeta.bundle import Bundle, EnsemblePredictor
+from molmeta.bundle import Bundle
 from molmeta.config import to_toml
 from molmeta.core.learner import Prediction
 from molmeta.core.task import TaskKind
@@ -54,34 +54,6 @@ def test_weights_are_kept_in_half_precision(tmp_path):
 
 def test_another_bundle_has_another_digest():
     assert tiny_bundle("gp").digest != tiny_bundle("protonet").digest
-
-
-class Fixed:
-    def __init__(self, **prediction):
-        self.prediction = Prediction(**{k: torch.tensor(v) for k, v in prediction.items()})
-
-    def predict(self, inputs):
-        return self.prediction
-
-
-def test_an_ensemble_averages_probabilities():
-    each = [Fixed(probabilities=[[0.2, 0.8]]), Fixed(probabilities=[[0.6, 0.4]])]
-    got = EnsemblePredictor(each).predict((None, None)).probabilities
-    np.testing.assert_allclose(got, [[0.4, 0.6]], atol=1e-7)
-
-
-def test_an_ensemble_of_normals_has_the_moments_of_their_mixture():
-    each = [Fixed(mean=[1.0], deviation=[0.5]), Fixed(mean=[3.0], deviation=[2.0])]
-    got = EnsemblePredictor(each).predict((None, None))
-    rng = np.random.default_rng(0)
-    drawn = np.concatenate([rng.normal(1, 0.5, 400_000), rng.normal(3, 2, 400_000)])
-    assert float(got.mean[0]) == pytest.approx(drawn.mean(), abs=0.01)
-    assert float(got.deviation[0]) == pytest.approx(drawn.std(), abs=0.01)
-
-
-def test_a_temperature_divides_the_logits():
-    got = EnsemblePredictor([Fixed(probabilities=[[0.1, 0.9]])], temperature=2.0).predict((None,)).probabilities
-    assert float((got[0, 1] / got[0, 0]).log()) == pytest.approx(np.log(9) / 2, abs=1e-6)
 
 
 def test_a_kind_that_the_model_does_not_serve_is_refused():

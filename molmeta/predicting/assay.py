@@ -7,16 +7,17 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from molmeta.bundle import Bundle, Encodings, EnsemblePredictor
-from molmeta.core.random import seed_torch
+from molmeta.bundle import Bundle
+from molmeta.core.ensemble import Encodings
 from molmeta.core.task import FloatArray, TaskKind
 from molmeta.domains.molecules.featurise import I64, MoleculeArrays
 from molmeta.domains.molecules.inputs import MoleculeBatch
+from molmeta.domains.molecules.labels import AssayLabels
 from molmeta.domains.molecules.nearest import F32, Counts, NearestTable
 from molmeta.errors import ConfigError
+from molmeta.predicting.specialised import Labelled, Specialised
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +39,14 @@ class AssayPrediction:
     nearest: I64
     similarity: F32
     far: NDArray[np.bool_]
+
+    @property
+    def scores(self) -> FloatArray:
+        """``[m, k]`` the probabilities, or ``[m, 1]`` the mean."""
+        if self.probabilities is not None:
+            return self.probabilities
+        assert self.mean is not None
+        return self.mean[:, None]
 
     @property
     def uncertainty(self) -> FloatArray | None:
@@ -65,29 +74,25 @@ class AssayModel:
 
     Attributes:
         bundle: the model.
-        kind: what the labels are.
+        assay: the support's structures and labels as written.
+        structures: ``[n]`` the support's canonical SMILES, by which a repeated molecule is known.
+        specialised: the bundle adapted to the support.
         table: the support molecules, to compare others with.
-        share: share of class 1 in a binary support; NaN otherwise.
-        prior: share of class 1 that is expected in the query; None: the support's.
     """
 
     bundle: Bundle
-    kind: TaskKind
+    assay: AssayLabels
+    structures: Sequence[str]
+    specialised: Specialised
     table: NearestTable
-    share: float
-    prior: float | None
-    _predictor: EnsemblePredictor
-    _loc: float
-    _scale: float
 
     @classmethod
     def fit(
         cls,
         bundle: Bundle,
+        assay: AssayLabels,
         molecules: MoleculeArrays,
-        labels: NDArray[np.generic],
-        kind: TaskKind,
-        num_classes: int,
+        structures: Sequence[str],
         *,
         prior: float | None = None,
         seed: int = 0,
@@ -96,32 +101,26 @@ class AssayModel:
 
         Args:
             bundle: the model.
-            molecules: ``n`` support molecules.
-            labels: ``[n]`` class indices (1 is the active class of a binary assay), or values.
-            kind: what the labels are.
-            num_classes: k; 0 for regression.
-            prior: see the class.
+            assay: ``n`` labels (class 1 is the active class of a binary assay), and what they mean.
+            molecules: the ``n`` molecules.
+            structures: their canonical SMILES.
+            prior: share of class 1 that is expected in the query; None: the support's.
             seed: for methods that draw at random while they adapt.
 
         Raises:
             SupportError: a class is missing, or the model does not serve the kind.
             ConfigError: the prior is out of range, or the assay is not binary.
         """
-        check_prior(prior, kind)
-        loc, scale = 0.0, 1.0
-        if kind is TaskKind.REGRESSION:
-            # Centred in double precision: values such as 10000.1, 10000.2 differ in single precision no more.
-            values = labels.astype(np.float64)
-            loc, scale = float(values.mean()), float(values.std()) or 1.0
-            target = torch.from_numpy(((values - loc) / scale).astype(np.float32))
-        else:
-            target = torch.from_numpy(labels.astype(np.int64))
+        check_prior(prior, assay.kind)
         encoded = bundle.encode(MoleculeBatch.of(molecules))
-        with torch.random.fork_rng():
-            seed_torch(seed, 0)
-            predictor = bundle.adapt(encoded, target, kind, num_classes)
-        share = float(labels.astype(np.float64).mean()) if kind is TaskKind.BINARY else float("nan")
-        return cls(bundle, kind, NearestTable(Counts.of(molecules)), share, prior, predictor, loc, scale)
+        labelled = Labelled(encoded, assay.labels, assay.kind, assay.num_classes, prior, seed)
+        table = NearestTable(Counts.of(molecules))
+        return cls(bundle, assay, structures, Specialised.fit(bundle, labelled), table)
+
+    @property
+    def prior(self) -> float | None:
+        """Share of class 1 that is expected in the query; None: the support's."""
+        return self.specialised.labelled.prior
 
     def predict(self, encoded: Encodings, fingerprints: Counts) -> AssayPrediction:
         """Predict ``m`` molecules.
@@ -133,24 +132,10 @@ class AssayModel:
         nearest, similarity = self.table.nearest(fingerprints)
         reference = self.bundle.reference
         far = reference.far(fingerprints, similarity) if reference else np.zeros(len(nearest), bool)
-        prediction = self._predictor.predict(encoded)
-        probabilities = mean = deviation = None
-        if prediction.probabilities is not None:
-            probabilities = self._shifted(prediction.probabilities.numpy())
-        if prediction.mean is not None:
-            mean = prediction.mean.numpy() * self._scale + self._loc
-        if prediction.deviation is not None:
-            deviation = prediction.deviation.numpy() * self._scale
-        return AssayPrediction(probabilities, mean, deviation, nearest, similarity, far)
-
-    def _shifted(self, probabilities: FloatArray) -> FloatArray:
-        """Bayes' rule for another share of actives: the odds change by prior odds over the support's odds."""
-        if self.prior is None or self.kind is not TaskKind.BINARY:
-            return probabilities
-        weights = np.array([(1 - self.prior) / (1 - self.share), self.prior / self.share])
-        shifted: FloatArray = probabilities * weights
-        shifted /= shifted.sum(1, keepdims=True)
-        return shifted
+        scores, deviation = self.specialised.predict(encoded)
+        if self.assay.kind.is_classification:
+            return AssayPrediction(scores, None, None, nearest, similarity, far)
+        return AssayPrediction(None, scores[:, 0], deviation, nearest, similarity, far)
 
 
 def predict_molecules(models: Sequence[AssayModel], molecules: MoleculeArrays) -> list[AssayPrediction]:

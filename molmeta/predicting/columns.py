@@ -6,10 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+
 from molmeta.core.task import TaskKind
-from molmeta.domains.molecules.labels import AssayLabels
 from molmeta.errors import InputError
 from molmeta.predicting.assay import AssayModel, AssayPrediction
+from molmeta.predicting.reasons import Reasons
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,33 +24,58 @@ class AssayColumns:
         each         nearest (the most similar support molecule), similarity (count-Morgan Tanimoto to it),
                      far (from both the support and the training chemistry)
 
-    ``uncertainty`` is the entropy of the probabilities over its largest value: 0 is sure, 1 undecided.
+    ``uncertainty`` is the entropy of the probabilities over its largest value: 0 is sure, 1 undecided. With ``reasons``
+    there are also base, prior_part and support_part, which add up to the prediction (of several classes: the likeliest
+    one's probability); training_similarity; and reason_1, reason_1_label, reason_1_influence, ...: the support
+    molecules of the largest influence (see :class:`~molmeta.predicting.reasons.Reasons`).
+
+    Attributes:
+        model: of the assay.
+        reasons: support molecules that are named for each prediction; 0: no reasons.
     """
 
-    assay: AssayLabels
     model: AssayModel
+    reasons: int = 0
 
     @cached_property
     def names(self) -> list[str]:
         """The columns' names."""
-        if self.assay.kind is TaskKind.BINARY:
+        assay = self.model.assay
+        if assay.kind is TaskKind.BINARY:
             own = ["probability", "class", "uncertainty"]
-        elif self.assay.kind is TaskKind.MULTICLASS:
-            own = [*(f"probability_{name}" for name in self.assay.classes), "class", "uncertainty"]
+        elif assay.kind is TaskKind.MULTICLASS:
+            own = [*(f"probability_{name}" for name in assay.classes), "class", "uncertainty"]
         else:
             own = ["prediction", "deviation"]
-        return [f"{self.assay.name}_molmeta_{name}" for name in (*own, "nearest", "similarity", "far")]
+        own += ["nearest", "similarity", "far"]
+        if self.reasons:
+            own += ["base", "prior_part", "support_part", "training_similarity"]
+        for place in range(1, self.reasons + 1):
+            own += [f"reason_{place}", f"reason_{place}_label", f"reason_{place}_influence"]
+        return [f"{assay.name}_molmeta_{name}" for name in own]
 
-    def cells(self, prediction: AssayPrediction) -> Iterable[tuple[str, ...]]:
+    def cells(self, prediction: AssayPrediction, reasons: Reasons | None = None) -> Iterable[tuple[str, ...]]:
         """A tuple of texts for each of ``m`` molecules, in the order of ``names``."""
-        support = self.assay.smiles
+        support = self.model.assay.smiles
         columns = [
             *self._own(prediction),
             [support[i] for i in prediction.nearest],
             [f"{s:.3f}" for s in prediction.similarity.tolist()],
             ["true" if far else "false" for far in prediction.far],
         ]
-        return zip(*columns, strict=True)
+        return zip(*columns, *(self._reasons(reasons) if reasons else []), strict=True)
+
+    def _reasons(self, reasons: Reasons) -> list[list[str]]:
+        parts = [_numbers(part) for part in (reasons.base, reasons.prior_part, reasons.support_part)]
+        columns = [*parts, ["" if np.isnan(s) else f"{s:.3f}" for s in reasons.training_similarity]]
+        for found in reasons.strongest(self.reasons).T:
+            moved = reasons.influence[range(len(found)), found]
+            columns += [
+                [reasons.support[j] if j >= 0 else "" for j in found],
+                [reasons.labels[j] if j >= 0 else "" for j in found],
+                [text if j >= 0 else "" for j, text in zip(found, _numbers(moved), strict=True)],
+            ]
+        return columns
 
     def _own(self, prediction: AssayPrediction) -> list[list[str]]:
         if prediction.probabilities is None:
@@ -56,8 +83,9 @@ class AssayColumns:
             mean = _numbers(prediction.mean)
             return [mean, deviation or [""] * len(mean)]
         p = prediction.probabilities
-        shown = [p[:, 1]] if self.assay.kind is TaskKind.BINARY else list(p.T)
-        chosen = [self.assay.classes[i] for i in p.argmax(1)]
+        assay = self.model.assay
+        shown = [p[:, 1]] if assay.kind is TaskKind.BINARY else list(p.T)
+        chosen = [assay.classes[i] for i in p.argmax(1)]
         return [*(_numbers(column) for column in shown), chosen, _numbers(prediction.uncertainty)]
 
 

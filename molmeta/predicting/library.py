@@ -10,93 +10,28 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from itertools import chain
-from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from molmeta.bundle import Bundle
-from molmeta.devices import choose_device
-from molmeta.domains.molecules.checks import Refused, check_molecules, refused_error
 from molmeta.domains.molecules.featurise import Featurised
 from molmeta.domains.molecules.formats import STDIN
-from molmeta.domains.molecules.labels import LabelRule
-from molmeta.domains.molecules.tables import Table, count_rows, iter_table
-from molmeta.domains.molecules.workers import featurise_stream
-from molmeta.errors import ConfigError
-from molmeta.files import check_writable
-from molmeta.predicting.assay import predict_molecules
+from molmeta.domains.molecules.tables import Table, count_rows
+from molmeta.domains.molecules.workers import featurise_distinct, featurise_stream
+from molmeta.predicting.assay import AssayPrediction, predict_molecules
 from molmeta.predicting.columns import AssayColumns, check_clashes
-from molmeta.predicting.partial import PartialTables, StreamTable, separator_of
-from molmeta.predicting.support import Say, Support, check_priors, read_support, say_prior
+from molmeta.predicting.partial import PartialTables, StreamTable
+from molmeta.predicting.reasons import Reasons, explain_molecules
+from molmeta.predicting.request import BLOCK_ROWS, PredictRequest, dropped_path, open_request
+from molmeta.predicting.support import Say, Support, say_prior
 
-OnInvalid = Literal["raise", "keep", "drop"]
-BLOCK_ROWS = 2048
 MOLECULE_COLUMNS = ("molmeta_flags", "molmeta_reason")
 
 Advance = Callable[[int], None]
 Counting = Callable[[str, int | None], AbstractContextManager[Advance]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class PredictRequest:
-    """What to predict, and how.
-
-    Attributes:
-        support, query: files, or ``-`` for standard input; the query may be a single SMILES.
-        out: where the table goes; None is standard output.
-        model: a bundle's name or file.
-        smiles_column, query_smiles_column: the column of structures in each table; None finds it.
-        labels, assay_column: columns of the support; None finds them.
-        rule: what is said of the labels.
-        prior: expected share of actives in the query.
-        on_invalid: what becomes of molecules that cannot be used. None: ``raise`` for the support, ``keep`` for the
-            query.
-        device: auto, cpu, cuda or cuda:N.
-        force: overwrite ``out``.
-        workers: processes that featurise; None takes every core for a long query.
-    """
-
-    support: str
-    query: str
-    out: Path | None = None
-    model: str = "default"
-    smiles_column: str | None = None
-    query_smiles_column: str | None = None
-    labels: Sequence[str] | None = None
-    assay_column: str | None = None
-    rule: LabelRule = field(default_factory=LabelRule)
-    prior: float | None = None
-    on_invalid: OnInvalid | None = None
-    device: str = "auto"
-    force: bool = False
-    workers: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.on_invalid not in (None, "raise", "keep", "drop"):
-            raise ConfigError(f'--on-invalid is raise, keep or drop, not "{self.on_invalid}"')
-        if not self.support.strip() or not self.query.strip():
-            raise ConfigError("--support or --query is empty. Give each a file (the query may be one SMILES)")
-        if self.support == STDIN and self.query == STDIN:
-            raise ConfigError("support and query cannot both be standard input (-); give one of them as a file")
-        if self.out is None and self.on_invalid == "drop":
-            raise ConfigError("--on-invalid drop writes what it leaves out beside the output: name one with --out")
-        if self.out is not None:
-            check_writable(self.out, self.force)
-            separator_of(self.out)
-            if self.on_invalid == "drop":
-                check_writable(dropped_path(self.out), self.force)
-
-
-def dropped_path(out: Path) -> Path:
-    """Where the rows go that ``drop`` leaves out: ``out.dropped.csv`` beside ``out.csv``."""
-    name = out.name.removesuffix(".gz")
-    stem, _, suffix = name.rpartition(".")
-    return out.with_name(f"{stem}.dropped.{suffix}" + ".gz" * (name != out.name))
 
 
 def predict_library(request: PredictRequest, say: Say, counting: Counting) -> Counter[str]:
@@ -114,56 +49,33 @@ def predict_library(request: PredictRequest, say: Say, counting: Counting) -> Co
         MolmetaError: before any work where the inputs show it; nothing is then written.
         KeyboardInterrupt: says what remains.
     """
-    device = choose_device(request.device)
-    support = read_support(
-        request.support,
-        say,
-        smiles_column=request.smiles_column,
-        labels=request.labels,
-        assay_column=request.assay_column,
-        rule=request.rule,
-        drop_invalid=request.on_invalid in ("keep", "drop"),
-    )
-    check_priors(request.prior, support.assays)
-    bundle = Bundle.load(request.model).to(device)
-    if bundle.transductive:
-        raise ConfigError(
-            f"model {request.model} is transductive: its predictions depend on which molecules are predicted together, "
-            "and a table is read in blocks. Use another model, or FewShotClassifier in Python"
-        )
-    tables = _query(request)
-    first = next(tables)
-    if len(first.data.columns) > 1:
-        say(f'{first.source}: structures in "{first.smiles_column}"')
-    models = support.learn(bundle, request.prior)
-    columns = [AssayColumns(assay, model) for assay, model in zip(support.assays, models, strict=True)]
-    job = _Job(request, support, columns, list(first.data.columns), say)
-    check_clashes(job.own, job.header[len(job.own) :], first.source)
-    say_prior(support.assays, models, say)
-    return job.run(chain([first], tables), _key(request, support, bundle), counting)
+    opened = open_request(request, say)
+    columns = [AssayColumns(model, request.reasons) for model in opened.models]
+    job = _Job(request, opened.support, columns, list(opened.first.data.columns), say)
+    check_clashes(job.own, job.header[len(job.own) :], opened.first.source)
+    say_prior(opened.models, say)
+    return job.run(opened.tables, _key(request, opened.support, opened.bundle), counting)
 
 
-def _query(request: PredictRequest) -> Iterator[Table]:
-    """The query in blocks; where molecules that cannot be used are to raise, all of it is looked at first."""
-    tables = iter_table(request.query, BLOCK_ROWS, request.query_smiles_column)
-    if request.on_invalid != "raise":
-        return tables
-    if request.query == STDIN:
-        whole = list(tables)
-        _raise_if_invalid(whole)
-        return iter(whole)
-    _raise_if_invalid(tables)
-    return iter_table(request.query, BLOCK_ROWS, request.query_smiles_column)
+def explain_first(request: PredictRequest, most: int, say: Say) -> list[Reasons]:
+    """Explain the first molecules of the query, up to ``most`` of them, for each assay; refused ones have their place.
 
-
-def _raise_if_invalid(tables: Iterable[Table]) -> None:
-    refused: list[Refused] = []
-    total, source, column = 0, "", ""
-    for table in tables:
-        refused += check_molecules(table.smiles, table.rows, table.refusals)
-        total, source, column = total + len(table), table.source, table.smiles_column
-    if refused:
-        raise refused_error(refused, total, source, column)
+    Raises:
+        MolmetaError: something of the request cannot be used.
+    """
+    opened = open_request(request, say)
+    say_prior(opened.models, say)
+    table = opened.first
+    smiles = table.smiles[:most]
+    molecules = featurise_distinct(smiles)
+    refused = [table.refusals.get(i) or reason for i, reason in enumerate(molecules.reasons)]
+    if (total := count_rows(request.query) or len(table)) > len(smiles):
+        say(f"Only the first {len(smiles)} of {total:,} molecules are drawn; a table (-o reasons.csv) has all of them.")
+    usable = [text for text in molecules.canonical if text]
+    if not usable:
+        return [Reasons.blank(model).among(smiles, refused) for model in opened.models]
+    told = explain_molecules(opened.models, usable, molecules.arrays)
+    return [reasons.among(smiles, refused) for _, reasons in told]
 
 
 def _key(request: PredictRequest, support: Support, bundle: Bundle) -> str:
@@ -176,7 +88,7 @@ def _key(request: PredictRequest, support: Support, bundle: Bundle) -> str:
             query = [os.path.realpath(request.query), stat.st_size, stat.st_mtime_ns]
         except OSError:  # a single SMILES
             query = request.query
-    settings = [request.query_smiles_column, request.prior, request.on_invalid, BLOCK_ROWS]
+    settings = [request.query_smiles_column, request.prior, request.on_invalid, request.reasons, BLOCK_ROWS]
     parts = [bundle.digest, support.digest, query, settings]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
@@ -262,8 +174,13 @@ class _Job:
         """The prediction columns of the molecules that can be used."""
         if not len(molecules.arrays):
             return []
-        predictions = predict_molecules(self._models, molecules.arrays)
-        self._counts["far"] += int(np.any([p.far for p in predictions], axis=0).sum())
+        told: list[tuple[AssayPrediction, Reasons | None]]
+        if self._request.reasons:
+            usable = [text for text in molecules.canonical if text]
+            told = [*explain_molecules(self._models, usable, molecules.arrays)]
+        else:
+            told = [(prediction, None) for prediction in predict_molecules(self._models, molecules.arrays)]
+        self._counts["far"] += int(np.any([prediction.far for prediction, _ in told], axis=0).sum())
         self._counts["in support"] += sum(text in self._structures for text in molecules.canonical)
-        parts = [assay.cells(prediction) for assay, prediction in zip(self._assays, predictions, strict=True)]
+        parts = [assay.cells(*each) for assay, each in zip(self._assays, told, strict=True)]
         return [list(chain.from_iterable(row)) for row in zip(*parts, strict=True)]

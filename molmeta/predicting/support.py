@@ -53,17 +53,13 @@ class Support:
 
     def learn(self, bundle: Bundle, prior: float | None = None) -> list[AssayModel]:
         """Adapt the bundle to each assay."""
-        return [
-            AssayModel.fit(
-                bundle,
-                self.molecules.arrays.take(np.array([self.row_of[text] for text in assay.smiles], np.int64)),
-                assay.labels,
-                assay.kind,
-                assay.num_classes,
-                prior=prior,
-            )
-            for assay in self.assays
-        ]
+        structures = [text for text in self.molecules.canonical if text]
+        models = []
+        for assay in self.assays:
+            rows = [self.row_of[text] for text in assay.smiles]
+            molecules = self.molecules.arrays.take(np.array(rows, np.int64))
+            models.append(AssayModel.fit(bundle, assay, molecules, [structures[i] for i in rows], prior=prior))
+        return models
 
 
 def read_support(
@@ -170,13 +166,14 @@ def _with_rows(flags: str, rows: Sequence[str]) -> str:
     return f"row{'s' * (len(rows) > 1)} {', '.join(rows[:_LISTED])}{more} ({flags})"
 
 
-def say_prior(assays: Sequence[AssayLabels], models: Sequence[AssayModel], say: Say) -> None:
+def say_prior(models: Sequence[AssayModel], say: Say) -> None:
     """Say which share of actives the probabilities of each binary assay assume."""
-    for assay, model in zip(assays, models, strict=True):
-        if np.isfinite(model.share):
-            share = f"the support's share, {model.share:.3g}" if model.prior is None else f"{model.prior:g}, as given"
+    for model in models:
+        if model.assay.kind is TaskKind.BINARY:
+            own = model.specialised.labelled.shares[1]
+            share = f"the support's share, {own:.3g}" if model.prior is None else f"{model.prior:g}, as given"
             rest = " (--prior says how rare actives are in the query)" if model.prior is None else ""
-            say(f"{assay.name}: probabilities assume that the share of actives in the query is {share}{rest}")
+            say(f"{model.assay.name}: probabilities assume that the share of actives in the query is {share}{rest}")
 
 
 def check_priors(prior: float | None, assays: Sequence[AssayLabels]) -> None:

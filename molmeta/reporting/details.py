@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from molmeta.core.task import TaskKind
+from molmeta.domains.molecules.depict import draw
 from molmeta.evaluation.breakdowns import breakdowns
 from molmeta.evaluation.calibration import Calibration, Coverage
 from molmeta.evaluation.scores import TaskRecord
 from molmeta.reporting.blocks import Block, Card, Cards, Drawing, Fold, Gallery, Section, Tabular, Text
 from molmeta.reporting.canvas import Panel
 from molmeta.reporting.figures import breakdown, cost, group_means
-from molmeta.reporting.molecules import draw
 from molmeta.reporting.prediction_figures import FEW, interval_coverage, reliability_diagram, risk_coverage
 from molmeta.reporting.predictions import molecules
 from molmeta.reporting.study import Study

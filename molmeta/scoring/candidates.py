@@ -15,8 +15,9 @@ from uuid import uuid4
 
 import torch
 
-from molmeta.bundle import Bundle, mix, shipped
+from molmeta.bundle import Bundle, shipped
 from molmeta.config import to_mapping
+from molmeta.core.ensemble import mix
 from molmeta.core.episode import EpisodeBatch
 from molmeta.core.learner import Encoding, Laws, Learner, Prediction
 from molmeta.core.random import seed_torch

@@ -386,7 +386,7 @@ def test_the_support_may_be_the_query(folder, run):
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(library, "BLOCK_ROWS", 3)
+    monkeypatch.setattr("molmeta.predicting.request.BLOCK_ROWS", 3)
 
 
 def interrupt_after(monkeypatch, blocks: int, error: BaseException | None = None) -> list[int]:

@@ -13,7 +13,7 @@ import pytest
 from molmeta.core.task import TaskKind
 from molmeta.reporting import write_report
 from molmeta.reporting.canvas import PALETTE, colour, dash, marker
-from molmeta.reporting.molecules import draw
+from molmeta.domains.molecules.depict import draw
 from tests.made_results import made_result
 
 VOID = {"meta", "img", "br"}

@@ -1,0 +1,55 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+_TABLES = "CSV, TSV, SMI, SDF or Parquet, plain or .gz; - is standard input"
+
+Support = Annotated[str, typer.Option(help=f"Labelled molecules: {_TABLES}.")]
+Query = Annotated[str, typer.Option(help=f"Molecules to predict: {_TABLES}; or one SMILES.")]
+Model = Annotated[str, typer.Option(help="A model's name or file.")]
+SmilesColumn = Annotated[
+    list[str] | None, typer.Option(help="Column of structures; give it twice where the query's has another name.")
+]
+Label = Annotated[list[str] | None, typer.Option(help="Column of labels; repeat for several assays.")]
+AssayColumn = Annotated[str | None, typer.Option(help="Column that names each row's assay (long tables).")]
+Kind = Annotated[str | None, typer.Option(help="What labels are: binary, multiclass or regression.")]
+Positive = Annotated[str | None, typer.Option(help="The label that means active.")]
+Threshold = Annotated[float | None, typer.Option(help="Cut numbers into classes here; needs --active.")]
+Active = Annotated[str | None, typer.Option(help="The active side of the threshold: above or below.")]
+Prior = Annotated[float | None, typer.Option(help="Expected share of actives in the query; 0.01 is 1 %.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Force = Annotated[bool, typer.Option(help="Overwrite the output.")]
+
+
+def request(
+    *,
+    smiles_column: list[str] | None,
+    label: list[str] | None,
+    kind: str | None,
+    positive: str | None,
+    threshold: float | None,
+    active: str | None,
+    out: Path | None,
+    **others: Any,
+) -> Any:
+    """What the options of a verb that predicts ask for, as a :class:`~molmeta.predicting.request.PredictRequest`."""
+    from molmeta.domains.molecules.labels import LabelRule
+    from molmeta.predicting.request import PredictRequest
+
+    columns = smiles_column or []
+    if len(columns) > 2:
+        raise typer.BadParameter("--smiles-column is given once, or twice: for the support, then for the query")
+    rule: Any = {"kind": kind, "positive": positive, "threshold": threshold, "active": active}
+    return PredictRequest(
+        out=out,
+        smiles_column=columns[0] if columns else None,
+        query_smiles_column=columns[-1] if columns else None,
+        labels=label,
+        rule=LabelRule(**rule),
+        **others,
+    )
