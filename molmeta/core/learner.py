@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -31,6 +31,10 @@ class Encoding:
 
     def to(self, device: torch.device | str) -> Encoding:
         return Encoding(self.values.to(device))
+
+    def split(self, widths: Sequence[int]) -> list[Encoding]:
+        """The columns of the embeddings, in parts."""
+        return [Encoding(part) for part in torch.split(self.values, list(widths), dim=1)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +105,8 @@ class Laws:
         transductive: a query's prediction depends on the other queries.
         encodes: embeddings are task-free, so that a molecule is encoded once for all tasks.
         described: it reads descriptions of the classes (``task_inputs``), and a class may lack examples.
+        shares_rows: episodes of the same rows may share them (:class:`~molmeta.core.shared.SharedEncoding`): what the
+            head asks of wide rows, ``PaddedEpisodes`` answers (``map``, ``compare``, ``across``, ``within``).
         meta_trained: it has something to learn from many tasks; else ``meta_backward`` refuses, in words.
     """
 
@@ -111,6 +117,7 @@ class Laws:
     transductive: bool = False
     encodes: bool = True
     described: bool = False
+    shares_rows: bool = False
     meta_trained: bool = True
 
 

@@ -7,9 +7,10 @@ a learner, or any function of a support and query molecules.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Protocol
 
 import numpy as np
@@ -21,6 +22,7 @@ from molmeta.core.episode import Episode, EpisodeBatch, collate_labels, descript
 from molmeta.core.learner import Encoding, Laws, Prediction, inference
 from molmeta.core.random import keyed_rng
 from molmeta.core.sampling import Draw, stratified, uniform
+from molmeta.core.shared import SharedEncoding, Table
 from molmeta.core.task import FloatArray, Inputs, IntArray, Task, TaskSource
 from molmeta.errors import InputError, SupportError
 from molmeta.evaluation.scores import DrawResult, Score, TaskRecord, probable, score_draws
@@ -29,6 +31,7 @@ from molmeta.evaluation.scores import DrawResult, Score, TaskRecord, probable, s
 DrawRule = Callable[[Task, int, int], Draw | tuple[IntArray, IntArray, IntArray]]
 _ENCODE_ROWS = 1024
 _DRAW_ROWS = 4096  # rows of padded draws that are predicted at once: more, and they leave the processor's cache
+_DRAW_PAIRS = 2**20  # pairs of a query and a support row that are, where the rows themselves are shared
 
 
 class Model(Protocol):
@@ -187,20 +190,38 @@ def predict_draws(model: Model, source: TaskSource, episodes: Sequence[Episode])
     if model.laws.encodes:
         blocks = [rows[i : i + _ENCODE_ROWS] for i in range(0, len(rows), _ENCODE_ROWS)]
         encoded = [model.encode(source.gather(block).to(model.device)).values for block in blocks]
-        inputs: Inputs = Encoding(torch.cat(encoded))
+        inputs: Inputs = _shared(torch.cat(encoded), model.laws, episodes)
     else:
         inputs = source.gather(rows).to(model.device)
     encode_seconds = time.perf_counter() - start
-    at_once = max(1, _DRAW_ROWS // max(len(e.support) + len(e.query) for e in episodes))
     predictions, seconds = [], []
-    for i in range(0, len(episodes), at_once):
+    for chunk in _chunks(episodes, isinstance(inputs, SharedEncoding)):
         start = time.perf_counter()
-        chunk = episodes[i : i + at_once]
         positions = np.concatenate([p for e in chunk for p in (e.support, e.query)])
         batch = collate_labels(chunk, inputs[torch.from_numpy(positions).to(model.device)], descriptions(source, chunk))
         predictions += model.predict_episodes(batch.to(model.device))
         seconds += [(time.perf_counter() - start) / len(chunk)] * len(chunk)
     return Predicted(predictions, seconds, encode_seconds)
+
+
+def _shared(values: torch.Tensor, laws: Laws, episodes: Sequence[Episode]) -> Encoding:
+    """The rows as one table, where the method can share it and the draws take a good part of it each."""
+    if not laws.shares_rows or 4 * sum(len(e.query) for e in episodes) < len(episodes) * len(values):
+        return Encoding(values)
+    supports = torch.from_numpy(np.unique(np.concatenate([e.support for e in episodes]))).to(values.device)
+    return SharedEncoding(Table(values, supports), torch.arange(len(values), device=values.device))
+
+
+def _chunks(episodes: Sequence[Episode], shared: bool) -> Iterator[Sequence[Episode]]:
+    """Draws that are predicted at once: few enough for memory, and of one size where no row of them is copied."""
+    if not shared:
+        at_once = max(1, _DRAW_ROWS // max(len(e.support) + len(e.query) for e in episodes))
+        yield from (episodes[i : i + at_once] for i in range(0, len(episodes), at_once))
+        return
+    for _, group in groupby(episodes, key=lambda e: len(e.support)):
+        same = list(group)
+        at_once = max(1, _DRAW_PAIRS // max(len(e.support) * len(e.query) for e in same))
+        yield from (same[i : i + at_once] for i in range(0, len(same), at_once))
 
 
 def call_draws(function: ScoreFunction, source: TaskSource, episodes: Sequence[Episode]) -> Predicted:

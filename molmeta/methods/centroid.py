@@ -20,7 +20,7 @@ from molmeta.core.learner import Laws
 from molmeta.core.task import TaskKind
 from molmeta.errors import ConfigError
 from molmeta.methods.episodic import EmbeddingLearner, HeadOutput, PaddedEpisodes
-from molmeta.methods.protonet import prototypes
+from molmeta.methods.padded import prototypes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,34 +17,11 @@ from torch.nn import functional as F
 from molmeta.core.backbone import Backbone
 from molmeta.core.episode import EpisodeBatch, LabelledSet, Layout
 from molmeta.core.learner import Beforehand, Encoding, Learner, Prediction, check_batch, check_support, inference
-from molmeta.core.task import Inputs, TaskKind
+from molmeta.core.shared import SharedEncoding
+from molmeta.core.task import Inputs
+from molmeta.methods.padded import PaddedEpisodes, pad, share
 
-
-@dataclass(frozen=True, eq=False)
-class PaddedEpisodes:
-    """``t`` episodes as rectangles; padding rows are 0 and masked.
-
-    Attributes:
-        support: ``[t, n, d]`` embeddings.
-        support_mask: ``[t, n]`` True where there is a row.
-        targets: ``[t, n, k]`` one-hot classes, or ``[t, n, 1]`` values in units of the support; 0 in the padding.
-        query: ``[t, m, d]`` embeddings.
-        num_classes: ``[t]``; 0 for regression.
-        kind: what the labels are.
-        described: ``[t, k, d]`` embeddings of the classes' descriptions, for methods that read them.
-    """
-
-    support: torch.Tensor
-    support_mask: torch.Tensor
-    targets: torch.Tensor
-    query: torch.Tensor
-    num_classes: torch.Tensor
-    kind: TaskKind
-    described: torch.Tensor | None = None
-
-    def class_counts(self) -> torch.Tensor:
-        """``[t, k]`` support rows of each class."""
-        return self.targets.sum(1)
+__all__ = ["EmbeddingLearner", "EmbeddingPredictor", "Head", "HeadOutput", "PaddedEpisodes"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +85,7 @@ class EmbeddingLearner(Learner):
 
     def pad(self, batch: EpisodeBatch, encoded: torch.Tensor) -> tuple[PaddedEpisodes, Layout]:
         """The episodes of a batch, whose rows are encoded ``[n, d]``, as rectangles."""
-        return _pad(batch, encoded)
+        return pad(batch, encoded)
 
     def adapt(self, support: LabelledSet) -> EmbeddingPredictor:
         check_support(support, self.laws)
@@ -132,8 +109,14 @@ class EmbeddingLearner(Learner):
     def predict_episodes(self, batch: EpisodeBatch) -> list[Prediction]:
         check_batch(batch, self.laws)
         with inference(self):
-            episodes, layout = self.pad(batch, self.encode(batch.inputs).values)
+            episodes, layout = self._padded(batch)
             return _predictions(self.head(episodes), batch, layout.query_mask.sum(1).tolist())
+
+    def _padded(self, batch: EpisodeBatch) -> tuple[PaddedEpisodes, Layout]:
+        encoded = self.encode(batch.inputs)
+        if self.laws.shares_rows and isinstance(encoded, SharedEncoding):
+            return share(batch, encoded)
+        return self.pad(batch, encoded.values)
 
 
 class EmbeddingPredictor:
@@ -191,24 +174,6 @@ def _predictions(output: HeadOutput, batch: EpisodeBatch, counts: list[int]) -> 
         return [Prediction(mean=a[:m]) for a, m in zip(mean, counts, strict=True)]
     deviation = output.deviation * batch.target_scale[:, None]
     return [Prediction(mean=a[:m], deviation=s[:m]) for a, s, m in zip(mean, deviation, counts, strict=True)]
-
-
-def _pad(batch: EpisodeBatch, encoded: torch.Tensor) -> tuple[PaddedEpisodes, Layout]:
-    layout = batch.layout()
-    mask = layout.support_mask[..., None]
-    if batch.kind.is_classification:
-        targets = F.one_hot(batch.labels[layout.support], int(batch.num_classes.max())).to(encoded.dtype)
-    else:
-        targets = batch.scaled_labels()[layout.support][..., None].to(encoded.dtype)
-    padded = PaddedEpisodes(
-        support=encoded[layout.support] * mask,
-        support_mask=layout.support_mask,
-        targets=targets * mask,
-        query=encoded[layout.query],
-        num_classes=batch.num_classes,
-        kind=batch.kind,
-    )
-    return padded, layout
 
 
 def _masked_logits(output: HeadOutput, num_classes: torch.Tensor) -> torch.Tensor:

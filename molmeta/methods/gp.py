@@ -17,7 +17,7 @@ kinds has its own kernel parameters.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 
@@ -75,7 +75,7 @@ class GaussianProcess(EmbeddingLearner):
     """An exact Gaussian process on the embedding; serves every kind."""
 
     Config = GPConfig
-    laws = Laws(kinds=frozenset(TaskKind))
+    laws = Laws(kinds=frozenset(TaskKind), shares_rows=True)
 
     def __init__(self, backbone: nn.Module, config: GPConfig | None = None) -> None:
         super().__init__(backbone)
@@ -86,7 +86,7 @@ class GaussianProcess(EmbeddingLearner):
         self.log_shrinkage = nn.Parameter(torch.tensor(0.0))
         if self.config.prior:
             # The active class is not like the other: with a prior, binary tasks are not class-equivariant.
-            self.laws = Laws(kinds=frozenset(TaskKind), class_equivariant=False)
+            self.laws = replace(self.laws, class_equivariant=False)
             self.prior = nn.Linear(self.backbone.views[0], 1)
             nn.init.zeros_(self.prior.weight)
             nn.init.zeros_(self.prior.bias)
@@ -99,28 +99,41 @@ class GaussianProcess(EmbeddingLearner):
         return Encoding(torch.cat([F.normalize(view, dim=-1) for view in views], dim=-1))
 
     def head(self, episodes: PaddedEpisodes) -> HeadOutput:
-        return self.conditioned(episodes)(episodes.query)
+        posterior, prior = self._posterior(episodes), self._has_prior(episodes.kind)
+        g = episodes.map(self._prior).query if prior else 0.0
+        return self._said(episodes.kind, *posterior(episodes.across(posterior.kernel), g))
 
     def conditioned(self, episodes: PaddedEpisodes) -> Head:
         """The Cholesky factors are made once, however many blocks of queries follow."""
-        if not episodes.kind.is_classification:
-            return partial(_regressed, Posterior(self.regression, episodes, episodes.targets))
-        signs = (2 * episodes.targets - 1) * episodes.support_mask[..., None]
-        posterior = Posterior(self.classification, episodes, signs, self._prior(episodes.support, episodes.kind))
-        return partial(self._classified, posterior, episodes.kind)
+        posterior, prior = self._posterior(episodes), self._has_prior(episodes.kind)
 
-    def _classified(self, posterior: Posterior, kind: TaskKind, query: torch.Tensor) -> HeadOutput:
-        return self._logits(*posterior(query, self._prior(query, kind)))
+        def asked(query: torch.Tensor) -> HeadOutput:
+            g = self._prior(query) if prior else 0.0
+            return self._said(episodes.kind, *posterior(posterior.kernel(query, episodes.support), g))
+
+        return asked
+
+    def _posterior(self, episodes: PaddedEpisodes) -> Posterior:
+        if not episodes.kind.is_classification:
+            return Posterior(self.regression, episodes, episodes.targets)
+        signs = (2 * episodes.targets - 1) * episodes.support_mask[..., None]
+        g = episodes.map(self._prior).support if self._has_prior(episodes.kind) else 0.0
+        return Posterior(self.classification, episodes, signs, g)
+
+    def _said(self, kind: TaskKind, mean: torch.Tensor, variance: torch.Tensor) -> HeadOutput:
+        if kind.is_classification:
+            return self._logits(mean, variance)
+        return HeadOutput(mean=mean[..., 0], deviation=variance.sqrt())
 
     def beforehand(self, episodes: PaddedEpisodes) -> tuple[Head, Head] | None:
         """The mean of a row that is like no support row: b + g, and b alone."""
-        if not self.config.prior or episodes.kind is not TaskKind.BINARY:
+        if not self._has_prior(episodes.kind):
             return None
         counts = episodes.class_counts()[:, None]
         base = 2 * counts / counts.sum(-1, keepdim=True) - 1
 
         def unlike(weight: float, query: torch.Tensor) -> HeadOutput:
-            mean = base + weight * self._prior(query, episodes.kind)
+            mean = base + weight * self._prior(query)
             return self._logits(mean, self.classification.own + self.classification.noise.expand(mean.shape[:-1]))
 
         return partial(unlike, 1.0), partial(unlike, 0.0)
@@ -130,17 +143,13 @@ class GaussianProcess(EmbeddingLearner):
         shrinkage = (1 + self.log_shrinkage.exp() * variance[..., None]).sqrt()
         return HeadOutput(logits=self.log_scale.exp() * mean / shrinkage)
 
-    def _prior(self, rows: torch.Tensor, kind: TaskKind) -> torch.Tensor:
-        """g for each class of ``rows [t, n, d]``, ``[t, n, k]``: opposite for the two classes of a binary task."""
-        if not self.config.prior or kind is not TaskKind.BINARY:
-            return rows.new_zeros(())
+    def _has_prior(self, kind: TaskKind) -> bool:
+        return self.config.prior and kind is TaskKind.BINARY
+
+    def _prior(self, rows: torch.Tensor) -> torch.Tensor:
+        """g for each class of ``rows [..., d]``, ``[..., 2]``: opposite for the two classes of a binary task."""
         g: torch.Tensor = self.prior(rows[..., : self.backbone.views[0]]) * rows.new_tensor([-1.0, 1.0])
         return g
-
-
-def _regressed(posterior: Posterior, query: torch.Tensor) -> HeadOutput:
-    mean, variance = posterior(query)
-    return HeadOutput(mean=mean[..., 0], deviation=variance.sqrt())
 
 
 def share_grid(views: int, parts: int = 4) -> torch.Tensor:
@@ -150,7 +159,7 @@ def share_grid(views: int, parts: int = 4) -> torch.Tensor:
 
 
 class Posterior:
-    """The process given a support: ``posterior(query, prior)`` is its mean and variance, averaged over the grid.
+    """The process given a support: ``posterior(across, prior)`` is its mean and variance, averaged over the grid.
 
     Args:
         kernel: of the kind's family.
@@ -163,12 +172,11 @@ class Posterior:
         self, kernel: Kernel, episodes: PaddedEpisodes, targets: torch.Tensor, prior: torch.Tensor | float = 0.0
     ) -> None:
         self.kernel = kernel
-        self.support = episodes.support
         self.mask = episodes.support_mask[..., None].to(targets.dtype)
         self.base = targets.sum(1, keepdim=True) / self.mask.sum(1, keepdim=True)
         residual = (targets - self.base - prior) * self.mask
         # Padding rows are masked: with the noise on their diagonal they stand apart from every other row.
-        within = kernel(self.support, self.support) * self.mask * self.mask.mT
+        within = episodes.within(kernel) * self.mask * self.mask.mT
         identity = torch.eye(within.shape[-1], dtype=within.dtype, device=within.device)
         self.factor = torch.linalg.cholesky(within + identity * kernel.noise)
         self.solved = torch.cholesky_solve(residual.expand(len(self.factor), *residual.shape), self.factor)
@@ -179,9 +187,14 @@ class Posterior:
         evidence = -fit / 2 - self.factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         self.weights = evidence.softmax(0)[..., None]  # [s, t, 1]
 
-    def __call__(self, query: torch.Tensor, prior: torch.Tensor | float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean ``[t, m, c]`` and variance ``[t, m]`` (noise included) of ``query [t, m, d]`` with its ``prior``."""
-        across = self.kernel(query, self.support) * self.mask.mT
+    def __call__(self, across: torch.Tensor, prior: torch.Tensor | float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean ``[t, m, c]`` and variance ``[t, m]`` (noise included) of the queries.
+
+        Args:
+            across: ``[s, t, m, n]`` kernels of each query with each support row.
+            prior: g of the queries, ``[t, m, c]``, or a scalar.
+        """
+        across = across * self.mask.mT
         means = across @ self.solved  # [s, t, m, c]
         explained = torch.linalg.solve_triangular(self.factor, across.mT, upper=False).square().sum(-2)
         variances = (self.kernel.own - explained).clamp(min=0) + self.kernel.noise

@@ -13,16 +13,16 @@ by a softmax of their cosine to the query.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from molmeta.core.learner import Laws
 from molmeta.core.task import TaskKind
 from molmeta.methods.episodic import EmbeddingLearner, HeadOutput, PaddedEpisodes
+from molmeta.methods.padded import inner, prototypes, squared_distance, unit_length
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,17 +36,19 @@ class ProtoNet(EmbeddingLearner):
     """Nearest class prototype in a learned space."""
 
     Config = ProtoNetConfig
-    laws = Laws(kinds=frozenset({TaskKind.BINARY, TaskKind.MULTICLASS}))
+    laws = Laws(kinds=frozenset({TaskKind.BINARY, TaskKind.MULTICLASS}), shares_rows=True)
 
     def __init__(self, backbone: nn.Module, config: ProtoNetConfig | None = None) -> None:
         super().__init__(backbone)
         self.config = config or ProtoNetConfig()
+        if self.config.distance == "mahalanobis":
+            self.laws = replace(self.laws, shares_rows=False)
         if self.config.distance == "cosine":
             self.log_temperature = nn.Parameter(torch.tensor(self.config.temperature).log())
 
     def head(self, episodes: PaddedEpisodes) -> HeadOutput:
         if self.config.distance == "euclidean":
-            logits = -torch.cdist(episodes.query, prototypes(episodes.support, episodes.targets)).square()
+            logits = -episodes.compare(squared_distance, episodes.class_means())
         elif self.config.distance == "mahalanobis":
             logits = -mahalanobis(episodes)
         else:
@@ -54,33 +56,32 @@ class ProtoNet(EmbeddingLearner):
         return HeadOutput(logits=logits)
 
     def _cosine(self, episodes: PaddedEpisodes) -> torch.Tensor:
-        support, query = F.normalize(episodes.support, dim=-1), F.normalize(episodes.query, dim=-1)
-        temperature = self.log_temperature.exp()
-        centres = F.normalize(prototypes(support, episodes.targets), dim=-1)
-        cosine = query @ centres.mT
+        unit, temperature = episodes.map(unit_length), self.log_temperature.exp()
+        cosine = unit.compare(inner, unit_length(unit.class_means()))
         if self.config.attention:
-            cosine = (cosine + attended_cosine(query, support, episodes.targets, temperature)) / 2
+            attended = attended_cosine(unit.across(inner), unit.within(inner), episodes.targets, temperature)
+            cosine = (cosine + attended) / 2
         return temperature * cosine
 
 
-def prototypes(support: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Class means ``[t, k, d]`` of ``support [t, n, d]``; ``targets [t, n, k]`` one-hot."""
-    return targets.mT @ support / targets.sum(1).clamp(min=1)[..., None]
-
-
 def attended_cosine(
-    query: torch.Tensor, support: torch.Tensor, targets: torch.Tensor, temperature: torch.Tensor
+    cosine: torch.Tensor, within: torch.Tensor, targets: torch.Tensor, temperature: torch.Tensor
 ) -> torch.Tensor:
     """Cosine ``[t, m, k]`` of each query to the mean of each class's support, weighted by softmax(T cos).
 
-    Rows have unit length. The mean is never formed: with weights w, its product with the query is the weighted sum of
-    cosines, and its squared length is w' S S' w.
+    The mean is never formed: with weights w, its product with the query is the weighted sum of cosines, and its squared
+    length is w' S S' w.
+
+    Args:
+        cosine: ``[t, m, n]`` of each query to each support row.
+        within: ``[t, n, n]`` of the support rows to each other, S S'.
+        targets: ``[t, n, k]`` one-hot.
+        temperature: T.
     """
-    cosine = query @ support.mT  # [t, m, n]
     outside = targets[:, None] == 0  # [t, 1, n, k]
     attention = (temperature * cosine)[..., None].masked_fill(outside, -1e4).softmax(2) * ~outside
     weights = attention.sum(-1)  # a row has weight in its own class alone
-    same_class = (support @ support.mT) * (targets @ targets.mT)
+    same_class = within * (targets @ targets.mT)
     squared_length = ((weights @ same_class) * weights) @ targets
     return ((weights * cosine) @ targets) / squared_length.clamp(min=1e-12).sqrt()
 

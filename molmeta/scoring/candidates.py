@@ -85,6 +85,7 @@ class BundleModel:
             transductive=bundle.transductive,
             encodes=all(law.encodes for law in laws),
             described=all(law.described for law in laws),
+            shares_rows=all(law.shares_rows for law in laws),
         )
         self.device = bundle.device
 
@@ -107,7 +108,7 @@ class BundleModel:
         if not isinstance(inputs, Encoding):
             return self.bundle.encode(inputs)
         widths = [member.learner.backbone.width for member in self.bundle.members]
-        return tuple(Encoding(part) for part in torch.split(inputs.values, widths, dim=1))
+        return tuple(inputs.split(widths))
 
 
 def load_candidate(

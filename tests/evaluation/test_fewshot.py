@@ -10,6 +10,7 @@ from torch import nn
 from molmeta.core.episode import Episode, collate
 from molmeta.core.learner import Learner
 from molmeta.core.sampling import Draw, ways_and_shots
+from molmeta.core.shared import SharedEncoding
 from molmeta.core.task import Inputs, IntArray, Split, Task, TaskKind
 from molmeta.errors import InputError, SupportError
 from molmeta.evaluation import fewshot
@@ -72,9 +73,25 @@ def test_draws_predicted_together_equal_each_adapted_alone(
             expected.append(model.adapt(support).predict(query.inputs).probabilities)
     for rows_at_once in (1, 90, 10_000):
         monkeypatch.setattr(fewshot, "_DRAW_ROWS", rows_at_once)
+        monkeypatch.setattr(fewshot, "_DRAW_PAIRS", 10 * rows_at_once)
         monkeypatch.setattr(fewshot, "_ENCODE_ROWS", max(7, rows_at_once))
         found = [p.probabilities for p in predict_draws(model, source, drawn).predictions]
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("method", "queries", "shared"), [(ProtoNet, 34, True), (ProtoNet, 5, False), (MAML, 34, False)]
+)
+def test_draws_share_a_task_s_rows_where_the_method_can_and_each_takes_many(
+    method: type[Learner], queries: int, shared: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, _ = learner(method)
+    seen, predict = [], type(model).predict_episodes
+    monkeypatch.setattr(type(model), "predict_episodes", lambda m, batch: seen.append(batch) or predict(m, batch))
+    task = Source().tasks(Split.VALID)[0]
+    drawn = [default_draw(task, size, seed) for size in (4, 6) for seed in range(3)]
+    predict_draws(model.eval(), Source(), [Episode(task, support, query[:queries]) for support, query in drawn])
+    assert {isinstance(batch.inputs, SharedEncoding) for batch in seen} == {shared}
 
 
 def test_scores_stand_by_task_size_and_seed_and_equal_a_loop() -> None:

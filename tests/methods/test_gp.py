@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from molmeta.core.episode import EpisodeBatch, LabelledSet
 from molmeta.core.learner import Encoding, Prediction
 from molmeta.core.task import Inputs, TaskKind
-from molmeta.methods.episodic import PaddedEpisodes, _pad
 from molmeta.methods.gp import GaussianProcess, GPConfig, Posterior
+from molmeta.methods.padded import PaddedEpisodes, pad
 from tests.toy import Net, NetConfig, episodes
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -68,8 +68,9 @@ def parts(batch: EpisodeBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor
 
 def given(model: GaussianProcess, padded: PaddedEpisodes, prior: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and variance of the signs of a binary episode."""
-    g = [model._prior(rows, BINARY) if prior else 0.0 for rows in (padded.support, padded.query)]
-    return Posterior(model.classification, padded, 2 * padded.targets - 1, g[0])(padded.query, g[1])
+    g = [model._prior(rows) if prior else 0.0 for rows in (padded.support, padded.query)]
+    posterior = Posterior(model.classification, padded, 2 * padded.targets - 1, g[0])
+    return posterior(padded.across(model.classification), g[1])
 
 
 def only(model: GaussianProcess, batch: EpisodeBatch) -> Prediction:
@@ -152,7 +153,7 @@ def test_two_views_and_a_learned_mean_equal_gpytorch_s_processes_mixed_by_their_
     weights = torch.stack(evidence).softmax(0)[:, None]
     expected = (weights * torch.stack(means)).sum(0)
     spread = (weights * (torch.stack(variances) + torch.stack(means).square())).sum(0) - expected.square()
-    padded, _ = _pad(batch, batch.inputs.values)  # type: ignore[attr-defined]
+    padded, _ = pad(batch, batch.inputs.values)  # type: ignore[attr-defined]
     with torch.no_grad():
         mean, variance = given(model, padded, prior=True)
     torch.testing.assert_close(mean[0, :, 1], expected, rtol=1e-6, atol=1e-7)
@@ -232,7 +233,7 @@ def test_the_prior_s_weight_falls_as_the_support_grows() -> None:
         model.prior.weight.zero_()  # the same push towards active everywhere
     weights = []
     for n in (4, 16, 64, 256):
-        padded, _ = _pad(batch := encoded(BINARY, n, 50, 2), batch.inputs.values)  # type: ignore[attr-defined]
+        padded, _ = pad(batch := encoded(BINARY, n, 50, 2), batch.inputs.values)  # type: ignore[attr-defined]
         with torch.no_grad():
             pushed, _ = given(model, padded, prior=True)
             plain, _ = given(model, padded, prior=False)

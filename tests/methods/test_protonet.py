@@ -13,7 +13,7 @@ from molmeta.core.episode import EpisodeBatch, LabelledSet
 from molmeta.core.learner import Encoding
 from molmeta.core.task import TaskKind
 from molmeta.errors import SupportError
-from molmeta.methods.episodic import PaddedEpisodes, _pad
+from molmeta.methods.padded import PaddedEpisodes, pad
 from molmeta.methods.protonet import ProtoNet, ProtoNetConfig, mahalanobis
 from tests.toy import Net, NetConfig, episodes
 
@@ -41,7 +41,7 @@ def arrays(part: LabelledSet) -> tuple[np.ndarray, np.ndarray]:
 def logits(model: ProtoNet, batch: EpisodeBatch) -> torch.Tensor:
     """Logits ``[t, m, k]`` as the head gives them."""
     assert isinstance(batch.inputs, Encoding)
-    padded, _ = _pad(batch, batch.inputs.values)
+    padded, _ = pad(batch, batch.inputs.values)
     found = model.head(padded).logits
     assert found is not None
     return found.detach()

@@ -9,7 +9,7 @@ from molmeta.core.episode import EpisodeBatch, LabelledSet
 from molmeta.core.learner import Encoding
 from molmeta.core.task import TaskKind
 from molmeta.errors import ConfigError
-from molmeta.methods.episodic import _pad
+from molmeta.methods.padded import pad
 from molmeta.methods.r2d2 import R2D2, R2D2Config
 from tests.checks import assert_gradients_are_finite_differences, assert_ragged_is_one_at_a_time, fall_of_loss
 from tests.toy import Net, NetConfig, Shapes, episodes
@@ -45,7 +45,7 @@ def arrays(part: LabelledSet) -> tuple[np.ndarray, np.ndarray]:
 def logits(model: R2D2, batch: EpisodeBatch) -> np.ndarray:
     """``[m, k]`` of a single episode."""
     assert isinstance(batch.inputs, Encoding)
-    found = model.head(_pad(batch, batch.inputs.values)[0]).logits
+    found = model.head(pad(batch, batch.inputs.values)[0]).logits
     assert found is not None
     return found[0].detach().numpy()
 
