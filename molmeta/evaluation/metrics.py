@@ -95,7 +95,7 @@ class Ranked:
 
     @classmethod
     def of(cls, labels: IntArray, scores: FloatArray, mask: BoolArray) -> Ranked:
-        order = np.argsort(np.where(mask, -scores, np.inf), axis=1, kind="stable")
+        order = np.argsort(np.where(mask, -scores, np.inf), axis=1)  # what stands first among equals is of no account
         score = np.take_along_axis(scores, order, 1)
         counted = np.take_along_axis(mask, order, 1).astype(np.float64)
         positive = np.take_along_axis(labels, order, 1) * counted

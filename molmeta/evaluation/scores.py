@@ -187,19 +187,16 @@ def score_draws(task: TaskRecord, draws: Sequence[DrawResult], probabilities: bo
     for _, group in groupby(draws, key=lambda d: (d.predicted.shape, d.deviation is None)):
         same = list(group)
         parts = [dict(task.parts(draw)) for draw in same]
-        for subset in parts[0]:
-            mask = np.stack([part[subset] for part in parts])
-            found = _metrics(task, same, mask, probabilities)
-            scores += [
-                Score(
-                    task.name,
-                    draw.support_size,
-                    draw.seed,
-                    {name: float(values[i]) for name, values in found.items()},
-                    subset,
-                )
-                for i, draw in enumerate(same)
-            ]
+        masks = {subset: np.stack([part[subset] for part in parts]) for subset in parts[0]}
+        distinct = {mask.tobytes(): mask for mask in masks.values()}  # many parts leave the same rows out: none
+        found = _metrics(task, same * len(distinct), np.concatenate(list(distinct.values())), probabilities)
+        rows = [dict(zip(found, values, strict=True)) for values in np.stack(list(found.values()), axis=1).tolist()]
+        starts = {key: i * len(same) for i, key in enumerate(distinct)}
+        scores += [
+            Score(task.name, draw.support_size, draw.seed, dict(rows[starts[mask.tobytes()] + i]), subset)
+            for subset, mask in masks.items()
+            for i, draw in enumerate(same)
+        ]
     return scores
 
 
