@@ -168,7 +168,7 @@ def _png_sheet(titles: Sequence[str], rows: Sequence[Rows]) -> bytes:
         for n, tile in enumerate(tiles):
             _paint(sheet, pen, tile, MARGIN + n * (WIDTH + GAP), top)
     content = io.BytesIO()
-    sheet.save(content, "PNG", optimize=True)
+    sheet.save(content, "PNG")
     return content.getvalue()
 
 
