@@ -105,13 +105,11 @@ class GaussianProcess(EmbeddingLearner):
 
     def conditioned(self, episodes: PaddedEpisodes) -> Head:
         """The Cholesky factors are made once, however many blocks of queries follow."""
-        posterior, prior = self._posterior(episodes), self._has_prior(episodes.kind)
+        return partial(self._asked, self._posterior(episodes), episodes)
 
-        def asked(query: torch.Tensor) -> HeadOutput:
-            g = self._prior(query) if prior else 0.0
-            return self._said(episodes.kind, *posterior(posterior.kernel(query, episodes.support), g))
-
-        return asked
+    def _asked(self, posterior: Posterior, episodes: PaddedEpisodes, query: torch.Tensor) -> HeadOutput:
+        g = self._prior(query) if self._has_prior(episodes.kind) else 0.0
+        return self._said(episodes.kind, *posterior(posterior.kernel(query, episodes.support), g))
 
     def _posterior(self, episodes: PaddedEpisodes) -> Posterior:
         if not episodes.kind.is_classification:
