@@ -100,17 +100,24 @@ class TaskRecord:
         )
 
     @cached_property
+    def molecule(self) -> IntArray:
+        """``[n]`` a small number for each structure."""
+        return np.unique(self.structure, return_inverse=True)[1]
+
+    @cached_property
     def conflicting(self) -> BoolArray:
         """``[n]`` rows whose molecule stands in the task with another label, too."""
-        _, first, place = np.unique(self.structure, return_index=True, return_inverse=True)
-        differs = self.labels != self.labels[first][place]
-        return np.isin(place, place[differs])
+        _, first = np.unique(self.molecule, return_index=True)
+        differs = self.labels != self.labels[first][self.molecule]
+        return np.isin(self.molecule, self.molecule[differs])
 
     def parts(self, draw: DrawResult) -> Iterator[tuple[str, BoolArray]]:
         """The subsets that this task has, each with the ``[m]`` query rows that it keeps."""
         kept = {}
         if len(self.structure):
-            kept["unrepeated"] = ~np.isin(self.structure[draw.query], self.structure[draw.support])
+            shown = np.zeros(len(self), bool)
+            shown[self.molecule[draw.support]] = True
+            kept["unrepeated"] = ~shown[self.molecule[draw.query]]
             if self.kind.is_classification:
                 kept["consistent"] = ~self.conflicting[draw.query]
         if self.trained is not None:

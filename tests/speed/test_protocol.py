@@ -1,6 +1,6 @@
 """What the FS-Mol protocol costs: embedding, heads and metrics apart, beside the same work done draw by draw.
 
-    MOLMETA_DATA=... pytest tests/speed --benchmark-sort=name
+    MOLMETA_DATA=... pytest tests/speed/test_protocol.py --benchmark-sort=name
 
 A prototypical network over fingerprints, with fresh weights (their values do not change the cost); twelve valid tasks
 (or MOLMETA_SPEED_TASKS), every support size, ten seeds. Nothing here is asserted about time.
@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn import metrics as sk
+from sklearn.model_selection import StratifiedShuffleSplit
 
 from molmeta.core.episode import Episode, collate
 from molmeta.core.learner import Learner
@@ -25,6 +26,7 @@ from molmeta.domains.molecules.fsmol import FSMol, FSMolConfig
 from molmeta.evaluation.fewshot import TaskResult, evaluate_task, predict_draws
 from molmeta.evaluation.scores import TaskRecord, score_draws
 from molmeta.recipe import make_learner
+from tests.speed.conftest import Row
 
 SIZES, SEEDS = (16, 32, 64, 128, 256), range(10)
 TASKS = int(os.environ.get("MOLMETA_SPEED_TASKS", "12"))
@@ -60,12 +62,49 @@ def results(learner: Learner, source: FSMol, tasks: list[Task]) -> list[TaskResu
     return evaluated(learner, source, tasks)
 
 
-def test_1_whole_protocol(benchmark: Benchmark, learner: Learner, source: FSMol, tasks: list[Task]) -> None:
-    def whole() -> None:
-        for result in evaluated(learner, source, tasks):
-            score_draws(TaskRecord.of(result.task, source), result.draws)
+def whole(learner: Learner, source: FSMol, tasks: list[Task]) -> None:
+    """Every draw, every metric over every part of the query."""
+    for result in evaluated(learner, source, tasks):
+        score_draws(TaskRecord.of(result.task, source), result.draws)
 
-    benchmark(whole)
+
+@torch.no_grad()
+def least(learner: Learner, source: FSMol, results: list[TaskResult]) -> None:
+    """Each molecule embedded once, one product with a prototype a class and draw, and a draw's scores sorted once."""
+    for result in results:
+        embedded = learner.encode(source.gather(result.task.rows)).values
+        _ = embedded @ embedded.new_ones(embedded.shape[1], 2 * len(result.draws))
+        for draw in result.draws:
+            np.argsort(draw.predicted)
+
+
+@torch.no_grad()
+def draw_by_draw(learner: Learner, source: FSMol, results: list[TaskResult]) -> None:
+    """As most code does it: scikit-learn draws, the draw is gathered, embedded, adapted to and predicted, and
+    scikit-learn scores it: two metrics, over the whole query alone."""
+    for task, known in ((result.task, draw) for result in results for draw in result.draws):
+        order = np.argsort(-task.labels, kind="stable")
+        size, seed = known.support_size, known.seed
+        split = StratifiedShuffleSplit(1, train_size=size, test_size=len(task) - size, random_state=seed)
+        support, query = (order[part] for part in next(split.split(order, 1 - task.labels[order])))
+        ((examples, asked),) = collate(source, [Episode(task, support, query)]).episodes()
+        said = learner.adapt(examples).predict(asked.inputs).scores().numpy()
+        np.testing.assert_allclose(said, known.predicted, atol=1e-4)
+        if 0 < task.labels[query].mean() < 1:
+            sk.average_precision_score(task.labels[query], said)
+            sk.roc_auc_score(task.labels[query], said)
+
+
+def test_1_whole_protocol(
+    row: Row, learner: Learner, source: FSMol, tasks: list[Task], results: list[TaskResult]
+) -> None:
+    row(
+        f"FS-Mol's protocol on {len(tasks)} valid tasks ({sum(len(r.draws) for r in results)} draws), prototypes",
+        lambda: least(learner, source, results),
+        lambda: whole(learner, source, tasks),
+        lambda: draw_by_draw(learner, source, results),
+        repeats=3,
+    )
 
 
 def test_2_drawing_alone(benchmark: Benchmark, source: FSMol, results: list[TaskResult]) -> None:
@@ -103,25 +142,5 @@ def test_6_scikit_learn_s_metrics_draw_by_draw(benchmark: Benchmark, results: li
                     sk.brier_score_loss(truth, draw.predicted)
                     for metric in (sk.balanced_accuracy_score, sk.f1_score, sk.cohen_kappa_score):
                         metric(truth, called)
-
-    benchmark(one_by_one)
-
-
-@torch.no_grad()
-def test_7_draw_by_draw(
-    benchmark: Benchmark, learner: Learner, source: FSMol, tasks: list[Task], results: list[TaskResult]
-) -> None:
-    """As most code does it: each draw gathers, embeds, adapts, predicts, and is scored by scikit-learn."""
-
-    def one_by_one() -> None:
-        for result in results:
-            for known in result.draws:
-                support, query = source.draw(result.task, known.support_size, known.seed)
-                ((examples, asked),) = collate(source, [Episode(result.task, support, query)]).episodes()
-                said = learner.adapt(examples).predict(asked.inputs).scores().numpy()
-                truth = result.task.labels[query]
-                if 0 < truth.mean() < 1:
-                    sk.average_precision_score(truth, said)
-                    sk.roc_auc_score(truth, said)
 
     benchmark(one_by_one)
