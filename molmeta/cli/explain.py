@@ -29,7 +29,7 @@ def explain(
     threshold: options.Threshold = None,
     active: options.Active = None,
     prior: options.Prior = None,
-    device: options.Device = "auto",
+    on_invalid: options.OnInvalid = None,
     force: options.Force = False,
 ) -> None:
     """Predict molecules, and say why: which labelled molecules moved each prediction, and by how much.
@@ -48,7 +48,8 @@ def explain(
         raise ConfigError(f"--reasons is how many labelled molecules are named, 1 or more, not {reasons}")
     if out.suffix.lower() in _DRAWN:
         check_form(out, force)
-        told = explain_first(options.request(**{**given, "out": None}), MOST_DRAWN, say)
+        drawn = {**given, "out": None, "on_invalid": "keep" if on_invalid == "drop" else on_invalid}
+        told = explain_first(options.request(**drawn), MOST_DRAWN, say)
         say(f"Wrote {draw_reasons(told, out, reasons, force)}.")
         return
     if not out.name.lower().removesuffix(".gz").endswith((".csv", ".tsv", ".txt")):

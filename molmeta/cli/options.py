@@ -22,6 +22,10 @@ Positive = Annotated[str | None, typer.Option(help="The label that means active.
 Threshold = Annotated[float | None, typer.Option(help="Cut numbers into classes here; needs --active.")]
 Active = Annotated[str | None, typer.Option(help="The active side of the threshold: above or below.")]
 Prior = Annotated[float | None, typer.Option(help="Expected share of actives in the query; 0.01 is 1 %.")]
+OnInvalid = Annotated[
+    str | None,
+    typer.Option(help="Unusable molecules: raise (support's default), keep (query's: row stays, blank) or drop."),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Force = Annotated[bool, typer.Option(help="Overwrite the output.")]
 

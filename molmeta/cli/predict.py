@@ -24,10 +24,7 @@ def predict(
     threshold: options.Threshold = None,
     active: options.Active = None,
     prior: options.Prior = None,
-    on_invalid: Annotated[
-        str | None,
-        typer.Option(help="Unusable molecules: raise (support's default), keep (query's: row stays, blank) or drop."),
-    ] = None,
+    on_invalid: options.OnInvalid = None,
     device: options.Device = "auto",
     force: options.Force = False,
 ) -> None:

@@ -146,11 +146,17 @@ def test_a_wrong_setting_is_refused_before_any_work(run, arguments, message):
     assert sorted(Path().iterdir()) == before
 
 
-def test_a_bad_support_row_is_named(run):
+@pytest.mark.parametrize("out", ["out.html", "out.csv"])
+def test_a_bad_support_row_is_named_and_can_be_left_out(run, out):
     pd.DataFrame({"smiles": [*DRUGS, "C1CC"], "herg": [*LABELS, 1]}).to_csv("support.csv", index=False)
-    code, err = run("-o", "out.html")
+    code, err = run("-o", out)
     assert code == 2
-    assert "13" in err
+    assert "13  C1CC" in err
+    assert "--on-invalid drop" in err
+    code, err = run("-o", out, "--on-invalid", "drop")
+    assert code == 0, err
+    assert "Left out of the support: 1 of 13" in err
+    assert ("row 13" in Path(out).read_text()) == (out == "out.html")
 
 
 def test_it_has_15_options_at_most():

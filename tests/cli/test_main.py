@@ -37,7 +37,7 @@ def test_a_wrong_command_line_is_code_2(arguments):
     assert main(arguments) == 2
 
 
-@pytest.mark.parametrize("verb", ["predict", "demo", "train", "evaluate", "data", "doctor"])
+@pytest.mark.parametrize("verb", ["predict", "explain", "demo", "train", "evaluate", "data", "doctor"])
 def test_every_verb_explains_itself(verb, capsys):
     assert main([verb, "--help"]) == 0
     assert "Usage: molmeta" in capsys.readouterr().out
