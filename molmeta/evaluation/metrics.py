@@ -95,7 +95,7 @@ class Ranked:
 
     @classmethod
     def of(cls, labels: IntArray, scores: FloatArray, mask: BoolArray) -> Ranked:
-        starts = scores.shape[1] * np.arange(len(scores))[:, None]  # np.take reads flat arrays, and is the faster for it
+        starts = scores.shape[1] * np.arange(len(scores))[:, None]  # np.take reads flat arrays: that is why it is fast
         order = np.argsort(np.where(mask, -scores, np.inf), axis=1) + starts  # among equals, in no order that counts
         score = np.take(scores, order)
         counted = np.take(mask, order).astype(np.float64)
