@@ -71,7 +71,7 @@ def _asked(reasons: Reasons, i: int) -> Tile:
     if reasons.far[i]:
         marks.append(Text(WIDTH - EDGE, 18, "far: trust it less", 11, DOWN, bold=True, anchor="end"))
     number = _number(reasons.prediction[i], reasons.what[i] != VALUE)
-    marks.append(Text(EDGE, 196, f"{_short(reasons.what[i], 25)}: {number}", 13, bold=True))
+    marks.append(Text(EDGE, 196, f"{_short(reasons.what[i], 23)}: {number}", 13, bold=True))
     seen = reasons.training_similarity[i]
     known = f"nearest training molecule: {seen:.2f}" if np.isfinite(seen) else "training chemistry: not kept"
     return Tile(reasons.smiles[i], [*marks, *_bars(reasons, i), Text(EDGE, 261, known, 11, GREY)], True)
@@ -105,12 +105,12 @@ def _moved(reasons: Reasons, i: int, j: int, largest: float, most_similar: bool)
     """A support molecule: its label, its influence as a bar from the middle, and its similarity."""
     influence = float(reasons.influence[i, j])
     copies = int((reasons.copies == reasons.copies[j]).sum())
-    marks: list[Text | Box] = [_heading(f"measured: {_short(_labels(reasons, j), 24 if copies == 1 else 16)}")]
+    marks: list[Text | Box] = [_heading(f"measured: {_short(_labels(reasons, j), 22 if copies == 1 else 11)}")]
     if copies > 1:
         marks.append(Text(WIDTH - EDGE, 18, f"in {copies} rows", 11, GREY, anchor="end"))
     if np.isnan(influence):
         marks.append(Text(EDGE, 196, "cannot be left out", 13, bold=True))
-        marks += _wrapped(214, "too few others are left, or none of its class")
+        marks += _wrapped(212, "too few others are left, or none of its class")
     else:
         middle, reach = WIDTH / 2, WIDTH / 2 - EDGE
         width = reach * abs(influence) / largest
@@ -122,7 +122,7 @@ def _moved(reasons: Reasons, i: int, j: int, largest: float, most_similar: bool)
             Box(middle - 0.5, 203, 1, 17, GREY),
         ]
     similar = f"similarity {reasons.similarity[i, j]:.2f}{' (the most similar)' * most_similar}"
-    return Tile(reasons.support[j], [*marks, Text(EDGE, 244, similar)])
+    return Tile(reasons.support[j], [*marks, Text(EDGE, 248, similar)])
 
 
 def _heading(text: str) -> Text:

@@ -53,7 +53,7 @@ def test_a_tile_says_label_influence_and_similarity_and_its_bar_is_in_proportion
     widths = []
     for j, tile in zip(named[named >= 0], tiles, strict=True):
         influence = reasons.influence[0, j]
-        assert f"measured: {reasons.labels[j]}"[:20] in texts(tile)
+        assert f"measured: {reasons.labels[j]}"[:18] in texts(tile)
         assert f"{'raises' if influence >= 0 else 'lowers'} it by {abs(influence):.3f}" in texts(tile)
         assert f"similarity {reasons.similarity[0, j]:.2f}" in texts(tile)
         (bar,) = [m for m in tile.marks if isinstance(m, Box) and m.colour in (UP, DOWN)]
