@@ -119,8 +119,8 @@ class SharedEpisodes(PaddedEpisodes):
     def compare(self, function: Pairwise, others: torch.Tensor) -> torch.Tensor:
         t, k = others.shape[:2]
         of_all = function(self.table.values[None], others.flatten(0, 1)[None])[..., 0, :, :]
-        of_all = of_all.reshape(*of_all.shape[:-1], t, k)
-        return of_all[..., self.query_rows, torch.arange(t, device=others.device)[:, None], :]
+        columns = torch.arange(t * k, device=others.device).view(t, k)
+        return _blocks(of_all, self.query_rows, columns)
 
     def across(self, function: Pairwise) -> torch.Tensor:
         pairs = self.table.pairs(function)
@@ -131,7 +131,14 @@ class SharedEpisodes(PaddedEpisodes):
         return super().within(function) if pairs is None else self._of(pairs, self.support_rows)
 
     def _of(self, pairs: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        return pairs[..., rows[..., None], self.table.column[self.support_rows][:, None]]
+        return _blocks(pairs, rows, self.table.column[self.support_rows])
+
+
+def _blocks(pairs: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    """``[..., t, i, j]``: of ``pairs [..., p, u]``, the block of each ``rows [t, i]`` and ``columns [t, j]``."""
+    places = rows[..., None] * pairs.shape[-1] + columns[:, None]
+    # A flat look-up takes a quarter of the time of pairs[..., rows, columns].
+    return pairs.flatten(-2).index_select(-1, places.flatten()).view(*pairs.shape[:-2], *places.shape)
 
 
 def prototypes(support: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

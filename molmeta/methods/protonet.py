@@ -78,9 +78,9 @@ def attended_cosine(
         targets: ``[t, n, k]`` one-hot.
         temperature: T.
     """
-    outside = targets[:, None] == 0  # [t, 1, n, k]
-    attention = (temperature * cosine)[..., None].masked_fill(outside, -1e4).softmax(2) * ~outside
-    weights = attention.sum(-1)  # a row has weight in its own class alone
+    outside = targets.mT[:, None] == 0  # [t, 1, k, n]: a softmax over the last dimension is the fast one
+    attention = (temperature * cosine)[:, :, None].masked_fill(outside, -1e4).softmax(-1)
+    weights = attention.masked_fill(outside, 0).sum(2)  # a row has weight in its own class alone
     same_class = within * (targets @ targets.mT)
     squared_length = ((weights @ same_class) * weights) @ targets
     return ((weights * cosine) @ targets) / squared_length.clamp(min=1e-12).sqrt()
