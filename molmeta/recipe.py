@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -12,8 +12,8 @@ from typing import Any, Literal
 from molmeta.config import from_mapping, to_mapping
 from molmeta.core.learner import Learner
 from molmeta.core.networks import NetworkMaker
-from molmeta.core.random import seed_torch
-from molmeta.core.task import Split, Task, TaskKind, TaskSource
+from molmeta.core.random import keyed_rng, seed_torch
+from molmeta.core.task import Inputs, IntArray, Split, Task, TaskKind, TaskSource
 from molmeta.domains import BACKBONES, SOURCES
 from molmeta.errors import ConfigError, DataError, ModelFileError, SupportError
 from molmeta.evaluation.fewshot import DrawRule, default_draw, evaluate
@@ -165,13 +165,52 @@ def make_trainer(recipe: Recipe, source: TaskSource, folder: Path, device: str =
     if recipe.training.init:
         start_from(learner, Path(recipe.training.init))
     batches = MetaBatches(
-        source,
+        _read_half(learner, source),
         recipe.episodes,
         tasks_per_step=recipe.training.tasks_per_step,
         regression=recipe.training.regression,
         seed=recipe.training.seed,
     )
     return Trainer(learner, batches, make_validate(recipe, source), recipe.training, folder)
+
+
+def read_training(learner: Learner, source: TaskSource) -> None:
+    """Have a backbone that keeps what training assays said read all of them; others have no ``read``."""
+    read = getattr(learner.backbone, "read", None)
+    if read is not None:
+        read(source, source.tasks(Split.TRAIN, TaskKind.BINARY))
+
+
+def _read_half(learner: Learner, source: TaskSource) -> TaskSource:
+    """Such a backbone reads the assays of half of the targets; the others are left to draw episodes from."""
+    read = getattr(learner.backbone, "read", None)
+    if read is None:
+        return source
+    tasks = source.tasks(Split.TRAIN, TaskKind.BINARY)
+    read(source, [task for task in tasks if _in_first_half(task)])
+    return _Without(source, _in_first_half)
+
+
+def _in_first_half(task: Task) -> bool:
+    """By target, where it is known: assays of one target say nearly the same."""
+    return bool(keyed_rng(0, f"half {task.description.get('target_id', task.name)}").random() < 0.5)
+
+
+class _Without:
+    """A source without some of its training tasks."""
+
+    def __init__(self, source: TaskSource, left_out: Callable[[Task], bool]) -> None:
+        self._source, self._left_out = source, left_out
+
+    def tasks(self, split: Split, kind: TaskKind = TaskKind.BINARY) -> Sequence[Task]:
+        found = self._source.tasks(split, kind)
+        return [task for task in found if not self._left_out(task)] if split is Split.TRAIN else found
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)
+
+    def gather(self, rows: IntArray) -> Inputs:
+        return self._source.gather(rows)
 
 
 def start_from(learner: Learner, run: Path) -> None:

@@ -26,7 +26,7 @@ from molmeta.devices import choose_device
 from molmeta.errors import ConfigError
 from molmeta.files import write_whole
 from molmeta.paths import datasets_dir
-from molmeta.recipe import Recipe, make_learner, make_source, make_trainer
+from molmeta.recipe import Recipe, make_learner, make_source, make_trainer, read_training
 from molmeta.training.state import save_tensors
 from molmeta.training.trainer import Progress, Trainer
 
@@ -94,7 +94,9 @@ def run_training(
     _claim(folder, recipe)
     trainer = make_trainer(recipe, source, folder, str(chosen))
     write_whole(folder / "environment.json", json.dumps(_environment(chosen), indent=1).encode())
-    best = trainer.run(show)
+    trainer.learner.load_state_dict(trainer.run(show))
+    read_training(trainer.learner, source)
+    best = trainer.learner.state_dict()
     card = _card(recipe, trainer, source)
     save_tensors(folder / "model.safetensors", best, {"recipe": recipe.tables()})
     write_whole(folder / "card.json", json.dumps(card, indent=1).encode())

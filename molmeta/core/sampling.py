@@ -38,13 +38,13 @@ def stratified(labels: NDArray[np.generic], n_support: int, n_query: int, rng: n
     or ``n_support`` is smaller than the number of classes.
     """
     _require_query(len(labels), n_support, n_query)
-    classes, counts = np.unique(labels, return_counts=True)
+    classes, counts = _classes(labels)
     if counts.min() < 2 or n_support < len(classes):
         raise SupportError(
             f"a stratified support of {n_support} needs two rows of each class; the classes have {counts.tolist()} rows"
         )
     shares = counts * n_support / len(labels)
-    sizes = np.clip(np.floor(shares).astype(np.int64), 1, counts - 1)
+    sizes = np.minimum(np.maximum(np.floor(shares).astype(np.int64), 1), counts - 1)
     # The rows that rounding left over go to the largest remainders; ties and clipped classes fall to the next.
     while sizes.sum() != n_support:
         step = 1 if sizes.sum() < n_support else -1
@@ -62,7 +62,7 @@ def balanced(labels: NDArray[np.generic], n_support: int, n_query: int, rng: np.
     Args and errors as for :func:`stratified`.
     """
     _require_query(len(labels), n_support, n_query)
-    classes, counts = np.unique(labels, return_counts=True)
+    classes, counts = _classes(labels)
     if counts.min() < 2 or n_support < len(classes):
         raise SupportError(
             f"a balanced support of {n_support} needs two rows of each class; the classes have {counts.tolist()} rows"
@@ -111,9 +111,18 @@ def _draw(
     labels: NDArray[np.generic], classes: NDArray[np.generic], sizes: IntArray, n_query: int, rng: np.random.Generator
 ) -> Draw:
     order = rng.permutation(len(labels))
-    support = np.concatenate([order[labels[order] == c][:k] for c, k in zip(classes, sizes, strict=True)])
-    rest = order[~np.isin(order, support)]
-    return rng.permutation(support), rest[:n_query]
+    drawn = labels[order]
+    support = np.concatenate([order[np.flatnonzero(drawn == c)[:k]] for c, k in zip(classes, sizes, strict=True)])
+    taken = np.zeros(len(labels), bool)
+    taken[support] = True
+    return rng.permutation(support), order[~taken[order]][:n_query]
+
+
+def _classes(labels: NDArray[np.generic]) -> tuple[IntArray, IntArray]:
+    """The classes that are there, and how many rows each has."""
+    counts = np.bincount(labels.astype(np.int64, copy=False))
+    classes = np.flatnonzero(counts)
+    return classes, counts[classes]
 
 
 def _require_query(n: int, n_support: int, n_query: int) -> None:

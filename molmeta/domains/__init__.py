@@ -11,6 +11,7 @@ BACKBONES = Registry(
         "gnn": "molmeta.domains.molecules.gnn:GNN",
         "joint": "molmeta.domains.molecules.gnn:Joint",
         "mlp": "molmeta.domains.functions.mlp:MLP",
+        "profiles": "molmeta.domains.molecules.profiles:Profiles",
         "text_bag": "molmeta.domains.text.bag:TextBag",
         "wordllama": "molmeta.domains.text.static_vectors:WordLlama",
     },

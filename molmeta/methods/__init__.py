@@ -11,6 +11,7 @@ METHODS = Registry(
         "gp": "molmeta.methods.gp:GaussianProcess",
         "gradient_boosting": "molmeta.methods.scikit:GradientBoosting",
         "knn": "molmeta.methods.neighbours:KNN",
+        "known_assays": "molmeta.methods.known_assays:KnownAssays",
         "logistic": "molmeta.methods.scikit:Logistic",
         "maml": "molmeta.methods.maml:MAML",
         "matching": "molmeta.methods.matching:MatchingNetwork",

@@ -80,16 +80,21 @@ class GaussianProcess(EmbeddingLearner):
     def __init__(self, backbone: nn.Module, config: GPConfig | None = None) -> None:
         super().__init__(backbone)
         self.config = config or GPConfig()
-        self.classification = Kernel(self.backbone.views)
-        self.regression = Kernel(self.backbone.views)
+        self.classification = Kernel(self.views)
+        self.regression = Kernel(self.views)
         self.log_scale = nn.Parameter(torch.tensor(1.0))
         self.log_shrinkage = nn.Parameter(torch.tensor(0.0))
         if self.config.prior:
             # The active class is not like the other: with a prior, binary tasks are not class-equivariant.
             self.laws = replace(self.laws, class_equivariant=False)
-            self.prior = nn.Linear(self.backbone.views[0], 1)
+            self.prior = nn.Linear(self.views[0], 1)
             nn.init.zeros_(self.prior.weight)
             nn.init.zeros_(self.prior.bias)
+
+    @property
+    def views(self) -> tuple[int, ...]:
+        """Widths of the parts of an embedding that the kernel compares."""
+        return self.backbone.views
 
     def encode(self, inputs: Inputs) -> Encoding:
         """Embeddings whose views have unit length each."""
@@ -146,7 +151,7 @@ class GaussianProcess(EmbeddingLearner):
 
     def _prior(self, rows: torch.Tensor) -> torch.Tensor:
         """g for each class of ``rows [..., d]``, ``[..., 2]``: opposite for the two classes of a binary task."""
-        g: torch.Tensor = self.prior(rows[..., : self.backbone.views[0]]) * rows.new_tensor([-1.0, 1.0])
+        g: torch.Tensor = self.prior(rows[..., : self.views[0]]) * rows.new_tensor([-1.0, 1.0])
         return g
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
 
 from molmeta.core.episode import Episode, EpisodeBatch, LabelledSet, collate_labels
 from molmeta.core.learner import Learner, Prediction
-from molmeta.core.task import Inputs, Task, TaskKind
+from molmeta.core.task import Inputs, IntArray, Task, TaskKind
 from molmeta.domains.molecules.featurise import featurise
 from molmeta.domains.molecules.inputs import MoleculeBatch
+from molmeta.domains.molecules.profiles import Profiles
 from molmeta.domains.text.inputs import TextBatch
 from molmeta.recipe import make_learner
 from tests.bundles import DRUGS
@@ -36,6 +38,8 @@ class Case:
     def make(self, seed: int) -> Learner:
         torch.manual_seed(seed)
         learner = make_learner(ALL[self.method][0], BACKBONES[self.backbone]).to(torch.get_default_dtype())
+        if isinstance(learner.backbone, Profiles):
+            learner.backbone.read(*measured())
         with torch.no_grad():
             for name, parameter in learner.named_parameters():
                 scale = 0.005 if name.endswith("log_weights") else 0.2  # of tokens: wordllama takes them times 30
@@ -76,6 +80,18 @@ def inputs_for(backbone: str, dtype: torch.dtype) -> Inputs:
     if backbone in ("text_bag", "wordllama"):
         return TextBatch.of([f"{verb} my {noun} please" for verb in VERBS for noun in NOUNS])
     return MoleculeBatch.of(featurise(MOLECULES).arrays)
+
+
+def measured() -> tuple[Any, list[Task]]:
+    """What some assays say of two thirds of the molecules; the others are known by their structure alone."""
+
+    class Molecules:
+        def gather(self, rows: IntArray) -> Inputs:
+            return inputs_for("counts", torch.get_default_dtype())[torch.from_numpy(rows)]
+
+    rng = np.random.default_rng(1)
+    rows = [rng.permutation(2 * ROWS // 3)[:15] for _ in range(6)]
+    return Molecules(), [Task(f"measured {i}", each, rng.integers(0, 2, 15), BINARY, 2) for i, each in enumerate(rows)]
 
 
 def numbers(prediction: Prediction) -> torch.Tensor:

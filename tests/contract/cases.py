@@ -42,6 +42,7 @@ _METHODS: dict[str, tuple[Tables, set[str]]] = {  # its settings, and each law t
     ),
     "gp": ({"name": "gp"}, {NUMBERS}),
     "gp without prior": ({"name": "gp", "prior": False}, set()),
+    "known_assays": ({"name": "known_assays"}, {NUMBERS}),
     "maml": ({"name": "maml", **_STEPS}, {ENCODING}),
     "maml, first order": ({"name": "maml", "first_order": True, **_STEPS}, {ENCODING}),
     "maml, fixed head": ({"name": "maml", **_FIXED, **_STEPS}, {ENCODING, NUMBERS, WAYS}),
@@ -99,6 +100,7 @@ BACKBONES: dict[str, Tables] = {
     "text_bag": {"name": "text_bag", "buckets": 64, "embedding": 4},
     "wordllama": {"name": "wordllama"},
     "wordllama, projection": {"name": "wordllama", "weights": False},
+    "profiles": {"name": "profiles", "width": 4, "panel_labels": 2, "panel_molecules": 5},
     "plain": _PLAIN,
     "maps": {**_PLAIN, "width": 32},
     "plain, batch norm": {**_PLAIN, "batch_norm": True},
@@ -119,7 +121,8 @@ _OF_COUNTS = ("logistic", "random_forest", "gradient_boosting", "sklearn", "tabp
 _OF_MAPS = ("relation of maps", "relation of maps, batch norm")
 PAIRS = (
     *((m, on(m, b)) for m in _EVERYWHERE for b in DOMAINS),
-    *((m, "plain") for m in _METHODS if m not in {*_OF_COUNTS, *_OF_MAPS}),
+    *((m, "plain") for m in _METHODS if m not in {*_OF_COUNTS, *_OF_MAPS, "known_assays"}),
+    ("known_assays", "profiles"),
     *((m, "counts") for m in ("centroid", *_OF_COUNTS)),
     *((m, "maps") for m in _OF_MAPS),
     *((m, "plain, batch norm") for m in _BATCH_NORM),

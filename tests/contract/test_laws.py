@@ -23,6 +23,7 @@ def test_every_method_and_every_backbone_is_tried_and_every_law_is_broken_by_som
     assert {BACKBONES[backbone]["name"] for _, backbone in CASES.values()} >= set(REGISTERED)
     assert set(ALL) == {method for method, _ in CASES.values()}
     learned = [m for m in METHODS if (m, "counts") not in CASES.values() or m in ("centroid", "logistic")]
+    learned.remove("known_assays")  # of molecules alone
     assert all((method, on(method, domain)) in CASES.values() for method in learned for domain in DOMAINS)
     assert set.union(*(broken_laws(*case) for case in CASES.values())) == {ORDER, NUMBERS, WAYS, ENCODING, ALONE}
 

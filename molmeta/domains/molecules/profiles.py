@@ -1,0 +1,175 @@
+"""What the training assays measured of a molecule, as views beside its structure.
+
+    a_i [T]            label - share of actives, for each of T training assays; 0 where molecule i was not measured
+    p_i = V' a_i [k]   V: the leading right singular vectors of all molecules' a
+    r_i = sum(a_i) / (n_i + 2)   how much oftener than others i is active, in n_i measurements
+
+Many assays measure the same compounds: a panel of kinases, a set of known drugs. What other assays said of a compound
+then tells more than its structure. A molecule that no training assay measured has p = 0 and r = 0.
+
+A molecule is known by a hash of its count fingerprint, so that stereoisomers are one. No episode may see its own
+labels: a trainer has half of the assays read while it draws episodes from the others (``recipe.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from numpy.typing import NDArray
+from sklearn.utils.extmath import randomized_svd
+from torch.nn import functional as F
+
+from molmeta.core.backbone import Backbone
+from molmeta.core.task import Inputs, Task, TaskSource
+from molmeta.domains.molecules.featurise import FINGERPRINT_BINS
+from molmeta.domains.molecules.fingerprints import log_counts
+from molmeta.domains.molecules.inputs import MoleculeBatch
+from molmeta.errors import ConfigError
+
+_BLOCK = 8192  # molecules hashed at once
+_BUFFERS = ("keys", "lengths", "entries", "shares", "directions", "panel")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProfilesConfig:
+    width: int = 64  # k
+    panel_labels: int = 20  # a molecule that so many assays measured is one of the panel
+    panel_molecules: int = 100  # an assay that measured so many molecules of the panel is seen apart, too
+
+    def __post_init__(self) -> None:
+        if min(self.width, self.panel_labels, self.panel_molecules) < 1:
+            raise ConfigError(f"[backbone]: width and the numbers of labels and molecules are 1 or more, not {self}")
+
+
+class Profiles(Backbone):
+    """``[n, 2 + k + 2048 + c]``: rate, profile, fingerprint and single assays; nothing of it is learned by gradient.
+
+    The rate is a point on the unit circle (at an angle of pi r, within a right angle); the profile and the log-count
+    fingerprint have unit length (or are 0); of each of the c assays 1 says active, -1 inactive, 0 not measured.
+
+    Attributes:
+        keys: ``[b]`` sorted, of the molecules that were measured (see :func:`fingerprint_keys`).
+        lengths: ``[b]`` int16, how many assays measured each.
+        entries: ``[sum of lengths]`` int16, twice the assay's number, and 1 more where it found the molecule active.
+        shares: ``[T]`` each assay's share of actives.
+        directions: ``[T, k]`` V.
+        panel: ``[c]`` the assays that are seen apart.
+    """
+
+    Config = ProfilesConfig
+    keys: torch.Tensor
+    lengths: torch.Tensor
+    entries: torch.Tensor
+    shares: torch.Tensor
+    directions: torch.Tensor
+    panel: torch.Tensor
+
+    def __init__(self, config: ProfilesConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or ProfilesConfig()
+        self.register_buffer("keys", torch.zeros(0, dtype=torch.int64))
+        for name in ("lengths", "entries", "panel"):
+            self.register_buffer(name, torch.zeros(0, dtype=torch.int16))
+        self.register_buffer("shares", torch.zeros(0))
+        self.register_buffer("directions", torch.zeros(0, config.width))
+
+    @property
+    def views(self) -> tuple[int, ...]:  # type: ignore[override]
+        return 2, self.config.width, FINGERPRINT_BINS, len(self.panel)
+
+    @property
+    def width(self) -> int:  # type: ignore[override]
+        return sum(self.views)
+
+    def forward(self, inputs: Inputs) -> torch.Tensor:
+        molecules = cast(MoleculeBatch, inputs)
+        counts = F.normalize(log_counts(molecules), dim=1)
+        row, assay, active = self._known(fingerprint_keys(molecules))
+        residual = active.to(counts.dtype) - self.shares.to(counts.dtype)[assay]
+        profile = counts.new_zeros(len(counts), self.config.width)
+        profile.index_add_(0, row, residual[:, None] * self.directions.to(counts.dtype)[assay])
+        measured = torch.bincount(row, minlength=len(counts))
+        rate = counts.new_zeros(len(counts)).index_add_(0, row, residual) / (measured + 2)
+        angle = torch.pi * rate.clamp(-0.5, 0.5)
+        apart = counts.new_zeros(len(counts), len(self.shares))
+        apart[row, assay] = 2 * active.to(counts.dtype) - 1
+        views = torch.stack([angle.sin(), angle.cos()], dim=1), F.normalize(profile, dim=1), counts
+        return torch.cat([*views, apart[:, self.panel.long()]], dim=1)
+
+    def _known(self, keys: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """What was measured of ``keys [n]``: row among them, assay, and whether active, ``[e]`` each."""
+        if not len(self.keys):
+            return (keys.new_zeros(0),) * 3
+        place = torch.searchsorted(self.keys, keys).clamp(max=len(self.keys) - 1)
+        lengths = self.lengths.long()
+        count = torch.where(self.keys[place] == keys, lengths[place], 0)
+        row = torch.repeat_interleave(torch.arange(len(keys), device=keys.device), count)
+        within = torch.arange(len(row), device=keys.device) - (count.cumsum(0) - count)[row]
+        entry = self.entries[(lengths.cumsum(0) - lengths)[place][row] + within].long()
+        return row, entry // 2, entry % 2
+
+    def read(self, source: TaskSource, tasks: Sequence[Task]) -> None:
+        """Take from binary ``tasks`` of ``source`` what they say of their molecules; replaces what was read before."""
+        keys, labels = _label_table(source, tasks)
+        shares = np.array([task.labels.mean() for task in tasks])
+        residuals = labels.copy()
+        residuals.data = (labels.data > 0) - shares[labels.indices]
+        k = min(self.config.width, min(labels.shape) - 1)
+        _, _, right = randomized_svd(residuals, k, random_state=0)
+        often = np.diff(labels.indptr) >= self.config.panel_labels
+        panel = np.bincount(labels[often].indices, minlength=len(tasks)) >= self.config.panel_molecules
+        made: tuple[np.ndarray[Any, Any], ...] = (
+            keys,
+            np.diff(labels.indptr).astype(np.int16),
+            (2 * labels.indices + (labels.data > 0)).astype(np.int16 if len(tasks) < 2**14 else np.int32),
+            shares.astype(np.float32),
+            np.pad(right.T, ((0, 0), (0, self.config.width - k))).astype(np.float32),
+            np.flatnonzero(panel).astype(np.int16),
+        )
+        for name, array in zip(_BUFFERS, made, strict=True):
+            setattr(self, name, torch.from_numpy(np.ascontiguousarray(array)).to(self.keys.device))
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """How much was read is told by what is loaded."""
+        for name in _BUFFERS:
+            if prefix + name in state:
+                setattr(self, name, torch.empty_like(state[prefix + name], device=self.keys.device))
+        super()._load_from_state_dict(state, prefix, *rest)
+
+
+def fingerprint_keys(molecules: MoleculeBatch) -> torch.Tensor:
+    """``[n]`` int64: a linear hash of each count fingerprint, modulo 2^64."""
+    row = torch.repeat_interleave(
+        torch.arange(len(molecules), device=molecules.bins.device), molecules.bin_offsets.diff()
+    )
+    terms = _multipliers().to(row.device)[molecules.bins.long()] * molecules.counts.long()
+    return torch.zeros(len(molecules), dtype=torch.int64, device=row.device).index_add(0, row, terms)
+
+
+def _multipliers() -> torch.Tensor:
+    """``[2048]`` numbers drawn at random once, the same everywhere."""
+    return torch.from_numpy(np.random.default_rng(20161).integers(-(2**63), 2**63, FINGERPRINT_BINS, dtype=np.int64))
+
+
+def _label_table(source: TaskSource, tasks: Sequence[Task]) -> tuple[NDArray[np.int64], sp.csr_matrix]:
+    """Keys ``[b]`` of the tasks' molecules, sorted; ``[b, T]`` 1 where a task finds one active, -1 inactive.
+
+    A molecule that a task says both of equally often counts as not measured.
+    """
+    rows = np.unique(np.concatenate([task.rows for task in tasks]))
+    blocks = [rows[i : i + _BLOCK] for i in range(0, len(rows), _BLOCK)]
+    hashed = np.concatenate([fingerprint_keys(cast(MoleculeBatch, source.gather(block))).numpy() for block in blocks])
+    keys, of_row = np.unique(hashed, return_inverse=True)
+    molecule = np.concatenate([of_row[np.searchsorted(rows, task.rows)] for task in tasks])
+    assay = np.repeat(np.arange(len(tasks)), [len(task) for task in tasks])
+    signs = np.concatenate([2.0 * task.labels - 1 for task in tasks])
+    table = sp.csr_matrix((signs, (molecule, assay)), shape=(len(keys), len(tasks)))  # repeated entries are added up
+    table.data = np.sign(table.data)
+    table.eliminate_zeros()
+    table.sort_indices()
+    return keys, table

@@ -1,0 +1,98 @@
+"""What assays measured of molecules, by hand on a table small enough to read."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from molmeta.core.task import Inputs, IntArray, Task, TaskKind
+from molmeta.domains.molecules.featurise import featurise
+from molmeta.domains.molecules.inputs import MoleculeBatch
+from molmeta.domains.molecules.profiles import Profiles, ProfilesConfig, fingerprint_keys
+from molmeta.errors import ConfigError
+
+SMILES = ["CCO", "CCN", "c1ccccc1", "CC(=O)O", "CCCl", "CCCCBr"]
+# Assays a column, molecules a row; the last molecule was never measured.
+LABELS = np.array([[1, 1, 1], [0, 1, -1], [1, 0, 1], [-1, 0, 0], [0, -1, 0], [-1, -1, -1]])  # -1: not measured
+SHARES = [0.5, 0.5, 0.5]
+
+
+class Molecules:
+    def __init__(self, smiles: list[str]) -> None:
+        self.batch = MoleculeBatch.of(featurise(smiles).arrays)
+
+    def gather(self, rows: IntArray) -> Inputs:
+        return self.batch[torch.from_numpy(rows)]
+
+
+def read(**settings: int) -> Profiles:
+    tasks = []
+    for t, column in enumerate(LABELS.T):
+        rows = np.flatnonzero(column >= 0)
+        tasks.append(Task(f"t{t}", rows, column[rows], TaskKind.BINARY, 2))
+    backbone = Profiles(ProfilesConfig(**{"width": 3, "panel_labels": 2, "panel_molecules": 3, **settings}))
+    backbone.read(Molecules(SMILES), tasks)  # type: ignore[arg-type]
+    return backbone
+
+
+def views(backbone: Profiles, smiles: list[str]) -> list[torch.Tensor]:
+    return list(torch.split(backbone(Molecules(smiles).batch), list(backbone.views), dim=1))
+
+
+def test_the_rate_is_how_much_oftener_a_molecule_is_active_shrunk_by_two_measurements() -> None:
+    measured = LABELS >= 0
+    rate = np.where(measured, LABELS - SHARES, 0).sum(1) / (measured.sum(1) + 2)
+    found = views(read(), SMILES)[0].numpy()
+    np.testing.assert_allclose(found, np.stack([np.sin(np.pi * rate), np.cos(np.pi * rate)], 1), atol=1e-6)
+
+
+def test_with_as_many_directions_as_assays_profiles_compare_as_whole_rows_of_the_table() -> None:
+    table = np.where(LABELS >= 0, LABELS - SHARES, 0)
+    unit = table / np.linalg.norm(table, axis=1, keepdims=True).clip(1e-12)
+    profile = views(read(), SMILES)[1]
+    assert np.linalg.matrix_rank(table) == 3  # two directions at the most are found of three assays
+    np.testing.assert_allclose((profile[-1] == 0).all(), True)
+    assert profile[:-1].norm(dim=1).numpy() == pytest.approx(1)
+    assert np.corrcoef((profile @ profile.T).numpy()[:5, :5].ravel(), (unit @ unit.T)[:5, :5].ravel())[0, 1] > 0.9
+
+
+def test_single_assays_say_active_inactive_or_nothing() -> None:
+    apart = views(read(), SMILES)[3].numpy()
+    # The panel is the molecules of two labels or more, all but the fourth and fifth's single and the last.
+    assert read().panel.tolist() == [
+        t for t, column in enumerate(LABELS.T) if (column[(LABELS >= 0).sum(1) >= 2] >= 0).sum() >= 3
+    ]
+    expected = np.where(LABELS < 0, 0, 2 * LABELS - 1)[:, read().panel.tolist()]
+    np.testing.assert_array_equal(apart, expected)
+
+
+def test_a_molecule_is_known_however_it_is_written_and_others_are_not() -> None:
+    backbone = read()
+    np.testing.assert_array_equal(backbone(Molecules(["OCC"]).batch), backbone(Molecules(["CCO"]).batch))
+    rate, profile, structure, apart = views(backbone, ["CCCCCCCC#N"])
+    assert rate[0].tolist() == [0.0, 1.0]
+    assert not profile.any() and not apart.any()
+    assert structure.norm() == pytest.approx(1)
+    keys = fingerprint_keys(Molecules([*SMILES, "OCC"]).batch)
+    assert len(set(keys.tolist())) == len(SMILES)
+
+
+def test_what_was_read_is_saved_with_the_weights_and_replaced_by_what_is_read_next(tmp_path: object) -> None:
+    backbone, other = read(), Profiles(ProfilesConfig(width=3, panel_labels=2, panel_molecules=3))
+    assert other.width == 2 + 3 + 2048
+    other.load_state_dict(backbone.state_dict())
+    torch.testing.assert_close(other(Molecules(SMILES).batch), backbone(Molecules(SMILES).batch), rtol=0, atol=0)
+    assert not list(backbone.parameters())
+
+
+def test_a_molecule_that_an_assay_calls_both_counts_as_not_measured_there() -> None:
+    tasks = [Task("t", np.array([0, 0, 1, 2]), np.array([0, 1, 1, 0]), TaskKind.BINARY, 2) for _ in range(3)]
+    backbone = Profiles(ProfilesConfig(width=2, panel_labels=1, panel_molecules=1))
+    backbone.read(Molecules(SMILES), tasks)  # type: ignore[arg-type]
+    assert views(backbone, SMILES[:3])[3].tolist() == [[0, 0, 0], [1, 1, 1], [-1, -1, -1]]
+
+
+def test_settings_below_one_are_refused() -> None:
+    with pytest.raises(ConfigError, match="1 or more"):
+        ProfilesConfig(panel_labels=0)
