@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -63,8 +64,6 @@ def test_the_mixture_is_the_formula() -> None:
 
 
 def test_one_predictor_says_what_the_batch_says_and_goes_through_pickle() -> None:
-    import pickle
-
     model, drawn = learner(), batch()
     for (support, query), said in zip(drawn.episodes(), model.predict_episodes(drawn), strict=True):
         predictor = pickle.loads(pickle.dumps(model.adapt(support)))
@@ -73,8 +72,6 @@ def test_one_predictor_says_what_the_batch_says_and_goes_through_pickle() -> Non
 
 def test_a_molecule_that_no_assay_measured_is_left_to_the_process() -> None:
     model, drawn = learner(), batch()
-    process = make_learner({"name": "gp"}, {"name": "tests.toy:Net"})
-    del process
     drawn.inputs.values[:, -ASSAYS:] = 0
     alone = GaussianProcess.head(model, model.pad(drawn, drawn.inputs.values)[0].map(model._compared)).logits
     assert alone is not None

@@ -72,7 +72,8 @@ def test_a_molecule_is_known_however_it_is_written_and_others_are_not() -> None:
     np.testing.assert_array_equal(backbone(Molecules(["OCC"]).batch), backbone(Molecules(["CCO"]).batch))
     rate, profile, structure, apart = views(backbone, ["CCCCCCCC#N"])
     assert rate[0].tolist() == [0.0, 1.0]
-    assert not profile.any() and not apart.any()
+    assert not profile.any()
+    assert not apart.any()
     assert structure.norm() == pytest.approx(1)
     keys = fingerprint_keys(Molecules([*SMILES, "OCC"]).batch)
     assert len(set(keys.tolist())) == len(SMILES)
