@@ -11,9 +11,9 @@ from xml.etree import ElementTree
 import pytest
 
 from molmeta.core.task import TaskKind
+from molmeta.domains.molecules.depict import draw
 from molmeta.reporting import write_report
 from molmeta.reporting.canvas import PALETTE, colour, dash, marker
-from molmeta.domains.molecules.depict import draw
 from tests.made_results import made_result
 
 VOID = {"meta", "img", "br"}
