@@ -195,14 +195,15 @@ def score_draws(task: TaskRecord, draws: Sequence[DrawResult], probabilities: bo
         same = list(group)
         parts = [dict(task.parts(draw)) for draw in same]
         masks = {subset: np.stack([part[subset] for part in parts]) for subset in parts[0]}
-        distinct = {mask.tobytes(): mask for mask in masks.values()}  # many parts leave the same rows out: none
+        keys = {subset: mask.tobytes() for subset, mask in masks.items()}
+        distinct = {keys[subset]: mask for subset, mask in masks.items()}  # many leave the same rows out: none
         found = _metrics(task, same * len(distinct), np.concatenate(list(distinct.values())), probabilities)
-        rows = [dict(zip(found, values, strict=True)) for values in np.stack(list(found.values()), axis=1).tolist()]
-        starts = {key: i * len(same) for i, key in enumerate(distinct)}
+        table = np.stack(list(found.values()), axis=1).reshape(len(distinct), len(same), -1)
+        values = dict(zip(distinct, table.tolist(), strict=True))
         scores += [
-            Score(task.name, draw.support_size, draw.seed, dict(rows[starts[mask.tobytes()] + i]), subset)
-            for subset, mask in masks.items()
-            for i, draw in enumerate(same)
+            Score(task.name, draw.support_size, draw.seed, dict(zip(found, each, strict=True)), subset)
+            for subset, key in keys.items()
+            for draw, each in zip(same, values[key], strict=True)
         ]
     return scores
 
