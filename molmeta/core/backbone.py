@@ -20,10 +20,12 @@ class Backbone(nn.Module, ABC):
         views: widths, summing to ``d``, of the parts of an embedding that stand for different views of the input;
             ``(width,)`` where they are not set. The first is learned, the others are constants of the input: no
             gradient is taken through them. A kernel may weigh them apart; most methods see one vector.
+        stacks: whether it serves many tasks' weights at once, as :mod:`molmeta.core.stacked` says.
     """
 
     width: int
     views: tuple[int, ...]
+    stacks: bool = False
 
     @abstractmethod
     def forward(self, inputs: Inputs) -> torch.Tensor:

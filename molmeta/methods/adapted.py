@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch.nn import functional as F
 
+from molmeta.core import stacked
 from molmeta.core.episode import LabelledSet
 from molmeta.core.learner import Prediction
 from molmeta.core.task import Inputs
@@ -63,6 +64,11 @@ class Unit:
         return replace(examples, labels=(examples.labels - self.loc) / self.scale)
 
 
+def head_of(params: Params, embedding: torch.Tensor) -> torch.Tensor:
+    """The linear head's outputs ``[n, k]`` of embeddings ``[n, d]``, under ``params``."""
+    return stacked.linear(embedding, params["head.weight"], params["head.bias"])
+
+
 def loss_of(outputs: torch.Tensor, examples: LabelledSet) -> torch.Tensor:
     """Cross-entropy of logits ``[n, k]``, or mean squared error of values ``[n, 1]``."""
     if examples.kind.is_classification:
@@ -70,6 +76,8 @@ def loss_of(outputs: torch.Tensor, examples: LabelledSet) -> torch.Tensor:
     return F.mse_loss(outputs[:, 0], examples.labels.to(outputs.dtype))
 
 
-def mean_logs(logs: Sequence[dict[str, torch.Tensor]]) -> dict[str, float]:
-    """What each task logged, averaged over the tasks."""
-    return {name: float(torch.stack([log[name] for log in logs]).mean()) for name in logs[0]}
+def mean_logs(logs: Sequence[dict[str, torch.Tensor]], tasks: Sequence[int] | None = None) -> dict[str, float]:
+    """What was logged, averaged over the tasks: one an entry, or so many."""
+    share = torch.tensor(tasks or [1] * len(logs), dtype=torch.float64)
+    values = {name: torch.stack([log[name] for log in logs]).double().cpu() for name in logs[0]}
+    return {name: float(value @ share / share.sum()) for name, value in values.items()}

@@ -21,6 +21,7 @@ from molmeta.core.learner import Encoding, Prediction
 from molmeta.core.task import Inputs
 from molmeta.errors import ConfigError
 from molmeta.methods.gradient import GradientLearner
+from molmeta.methods.inner_loop import Params
 from molmeta.methods.normalisation import batch_norms
 from molmeta.methods.settings import GradientConfig
 
@@ -46,13 +47,9 @@ class ANIL(GradientLearner):
         head_only = all(name.startswith("head.") for name in self.moving())
         self.laws = replace(self.laws, encodes=head_only and not own_rows)
 
-    def forward(self, inputs: Inputs) -> torch.Tensor:
-        """Logits ``[n, k]`` or scaled values ``[n, 1]`` of raw inputs or, where the laws allow it, of an Encoding."""
-        if self.laws.encodes:
-            inputs = Encoding(self.encode(inputs).values)
-            outputs: torch.Tensor = self.head(inputs.values)
-            return outputs
-        return super().forward(inputs)
+    def embed(self, params: Params, inputs: Inputs, step: int = 0) -> torch.Tensor:
+        """As for every gradient-based method; where the laws allow it, with the backbone's own weights."""
+        return self.encode(inputs).values if self.laws.encodes else super().embed(params, inputs, step)
 
     def meta_loss(self, batch: EpisodeBatch) -> tuple[torch.Tensor, dict[str, float]]:
         return super().meta_loss(batch.with_inputs(self.encode(batch.inputs)) if self.laws.encodes else batch)

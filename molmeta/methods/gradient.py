@@ -30,10 +30,11 @@ from molmeta.core.learner import Encoding, Laws, Learner, Predictor, check_suppo
 from molmeta.core.task import Inputs, TaskKind
 from molmeta.errors import ConfigError, InputError, SupportError
 from molmeta.methods import inner_loop
-from molmeta.methods.adapted import Adapted, Unit, loss_of, mean_logs
+from molmeta.methods.adapted import Adapted, Unit, head_of, loss_of, mean_logs
 from molmeta.methods.inner_loop import Params, Rates
 from molmeta.methods.normalisation import StepNorms, batch_norms, check_policy
 from molmeta.methods.settings import OPTIMISERS, GradientConfig, is_part
+from molmeta.methods.stack import Groups, Stack, is_complete, stacked_parts
 
 
 class GradientLearner(Learner):
@@ -66,22 +67,38 @@ class GradientLearner(Learner):
 
     def forward(self, inputs: Inputs) -> torch.Tensor:
         """Logits ``[n, k]`` or scaled values ``[n, 1]`` under the present weights."""
-        if isinstance(inputs, Encoding):
+        embedding = self.encoded(inputs) if isinstance(inputs, Encoding) else self.backbone(inputs)
+        outputs: torch.Tensor = self.head(embedding)
+        return outputs
+
+    def encoded(self, inputs: Encoding) -> torch.Tensor:
+        """The embeddings that stand for inputs, where the backbone does not adapt."""
+        if not self.laws.encodes:
             raise InputError(
                 f"{type(self).__name__} adapts the weights that make embeddings: give raw inputs, not an Encoding"
             )
-        outputs: torch.Tensor = self.head(self.backbone(inputs))
-        return outputs
+        return inputs.values
 
     def outputs(self, params: Params, inputs: Inputs, step: int = 0) -> torch.Tensor:
-        """:meth:`forward` under ``params``, those after ``step`` updates.
+        """:meth:`forward` under ``params``, those after ``step`` updates."""
+        return head_of(params, self.embed(params, inputs, step))
+
+    def embed(self, params: Params, inputs: Inputs, step: int = 0) -> torch.Tensor:
+        """``[n, d]`` what the backbone gives under ``params``, those after ``step`` updates.
 
         Buffers are cloned, so that batch-norm statistics never leak from one task to another.
+
+        Raises:
+            InputError: the inputs are an Encoding.
         """
-        buffers = {name: buffer.clone() for name, buffer in self.named_buffers() if name.startswith("backbone.")}
+        if isinstance(inputs, Encoding):
+            return self.encoded(inputs)
+        start = "backbone."
         norms = {} if self.norms is None else self.norms.at(step)
+        tensors = {name: buffer.clone() for name, buffer in self.backbone.named_buffers()}
+        tensors |= {name[len(start) :]: t for name, t in {**params, **norms}.items() if name.startswith(start)}
         try:
-            outputs: torch.Tensor = functional_call(self, {**buffers, **params, **norms}, (inputs,))
+            embedding: torch.Tensor = functional_call(self.backbone, tensors, (inputs,))
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
@@ -91,7 +108,7 @@ class GradientLearner(Learner):
             ) from error
         if self.norms is not None and self.training:
             self.norms.keep(step, norms)
-        return outputs
+        return embedding
 
     def train(self, mode: bool = True) -> Self:
         """As every module's, but batch-norm layers follow ``config.normalisation``."""
@@ -101,7 +118,7 @@ class GradientLearner(Learner):
             layer.train(policy == "batch" or (policy == "per_step" and mode))
         return self
 
-    def initial(self, support: LabelledSet) -> Params:
+    def initial(self, support: LabelledSet | Stack) -> Params:
         """All weights as a task starts with them; the tied head's row is copied for each class."""
         params: Params = dict(self._weights())
         if self.config.head == "tied" and support.kind.is_classification:
@@ -128,31 +145,51 @@ class GradientLearner(Learner):
         return {name: p for name, p in weights.items() if p.requires_grad and self.adapts(name)}
 
     def path(
-        self, support: LabelledSet, *, steps: int, first_order: bool, parts: Iterator[LabelledSet] | None = None
+        self,
+        support: LabelledSet | Stack,
+        *,
+        steps: int,
+        first_order: bool,
+        parts: Iterator[LabelledSet | Stack] | None = None,
     ) -> Iterator[Params]:
         """All weights before the first inner update, and after each.
 
         Args:
-            support: the task's, its labels scaled.
+            support: the task's, or those of a stack of tasks; labels are scaled.
             steps: inner updates.
             first_order: take the inner gradients as constants.
             parts: the examples of each update; None: ``support``, every time.
         """
-        parts = parts or repeat(support)
         params = self.initial(support)
         names = self.moving()
         still = {name: p for name, p in params.items() if name not in names}
         moving = {name: p for name, p in params.items() if name in names}
-        update = self.optimiser()
-        done = count()
+        if isinstance(support, Stack):
+            moving = support.spread(moving)
+        examples, update, done = parts or repeat(support), self.optimiser(), count()
+        heads = {name: p for name, p in moving.items() if name.startswith("head.")}
+        rest = {name: p for name, p in moving.items() if name not in heads}
+        # From an even start the first step moves the head alone, so the second finds the embeddings as they were.
+        even = bool(parts is None and heads and rest and self._starts_even(support))
+        first: tuple[torch.Tensor, Params] | None = None
 
         def loss(moved: Params) -> torch.Tensor:
-            part = next(parts)
-            return loss_of(self.outputs({**still, **moved}, part.inputs, next(done)), part)
+            nonlocal first
+            part, weights, step = next(examples), {**still, **moving, **moved}, next(done)
+            if first is None:
+                embedding = self.embed(weights, part.inputs, step)
+                first = (embedding, weights) if even and step == 0 else None
+            else:
+                embedding, first = inner_loop.again(*first, weights, retain=not first_order), None
+            return _loss(head_of(weights, embedding), part)
 
-        yield params
-        for _ in range(steps):
-            moving = inner_loop.step(moving, loss, update, first_order=first_order)
+        yield {**still, **moving}
+        for step in range(steps):
+            if even and step == 0:
+                heads = inner_loop.step(heads, loss, update, first_order=first_order)
+                moving = {**{name: p.view_as(p) for name, p in rest.items()}, **heads}
+            else:
+                moving = inner_loop.step(moving, loss, update, first_order=first_order)
             yield {**still, **moving}
 
     def adapted(self, support: LabelledSet, *, steps: int, first_order: bool) -> Params:
@@ -169,31 +206,49 @@ class GradientLearner(Learner):
         self._check(support)
         unit = self._unit(support)
         query = unit.scaled(query)
+        loss, outputs = self._query_loss(unit.scaled(support), query)
+        if query.kind.is_classification:
+            right = outputs.argmax(dim=1) == query.labels
+            return loss, {"query accuracy": right.to(outputs.dtype).mean()}
+        return loss, {"query rmse": (outputs.detach()[:, 0] - query.labels).square().mean().sqrt()}
+
+    def _query_loss(
+        self, support: LabelledSet | Stack, query: LabelledSet | Stack
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What :meth:`step_weights` make of the query's losses, summed over a stack's tasks; and the last outputs."""
         config = self.config
-        path = self.path(unit.scaled(support), steps=config.inner_steps, first_order=config.first_order)
+        path = self.path(support, steps=config.inner_steps, first_order=config.first_order)
         losses = []
         for step, (params, weight) in enumerate(zip(path, self.step_weights(), strict=True)):
             if weight:
                 outputs = self.outputs(params, query.inputs, step)
-                losses.append(weight * loss_of(outputs, query))
-        loss = torch.stack(losses).sum()
-        if query.kind.is_classification:
-            right = outputs.argmax(dim=1) == query.labels
-            return loss, {"query accuracy": right.float().mean()}
-        return loss, {"query rmse": (outputs.detach()[:, 0] - query.labels).square().mean().sqrt()}
+                losses.append(weight * _loss(outputs, query))
+        return torch.stack(losses).sum(), outputs
+
+    def losses(self, batch: EpisodeBatch) -> Iterator[tuple[int, torch.Tensor, dict[str, torch.Tensor]]]:
+        """How many tasks, the sum of their losses, differentiable, and detached means to log: all at once, or each."""
+        if not self._at_once(batch):
+            for episode in batch.episodes():
+                yield 1, *self.task_loss(*episode)
+            return
+        support, query = stacked_parts(batch, scale_labels=self.config.scale_labels)
+        loss, outputs = self._query_loss(support, query)
+        yield len(batch), loss, query.logs(outputs)
 
     def meta_loss(self, batch: EpisodeBatch) -> tuple[torch.Tensor, dict[str, float]]:
-        losses, logs = zip(*(self.task_loss(*episode) for episode in batch.episodes()), strict=True)
-        return torch.stack(losses).mean(), mean_logs(logs)
+        parts = list(self.losses(batch))
+        logs = mean_logs([log for _, _, log in parts], [tasks for tasks, _, _ in parts])
+        return torch.stack([loss for _, loss, _ in parts]).sum() / len(batch), logs
 
     def meta_backward(self, batch: EpisodeBatch) -> dict[str, float]:
-        """As the default, task by task: each task's graph is freed before the next one is built."""
-        logs = []
-        for support, query in batch.episodes():
-            loss, log = self.task_loss(support, query)
+        """As the default; of tasks computed one by one, each one's graph is freed before the next is built."""
+        logs, counts = [], []
+        for tasks, loss, log in self.losses(batch):
             (loss / len(batch)).backward()  # type: ignore[no-untyped-call]
-            logs.append({"loss": loss.detach(), **log})
-        return mean_logs(logs)
+            logs.append({"loss": loss.detach() / tasks, **log})
+            counts.append(tasks)
+            del loss  # or its graph would live until the next one is built
+        return mean_logs(logs, counts)
 
     def adapt(self, support: LabelledSet) -> Predictor:
         """Specialise a copy of the model to one task, dropout off; the learner itself is unchanged.
@@ -234,6 +289,28 @@ class GradientLearner(Learner):
                 f'try "all", "head", {known}'
             )
 
+    def _starts_even(self, support: LabelledSet | Stack) -> bool:
+        """Whether all classes start from one row: no gradient then reaches the backbone before the head has moved."""
+        plain = self.config.optimiser == "sgd" and type(self).initial is GradientLearner.initial
+        return plain and self.config.head == "tied" and support.kind.is_classification and self.norms is None
+
+    def _at_once(self, batch: EpisodeBatch) -> bool:
+        """Whether the batch's tasks are computed together; else one by one, as what is not known to stack is."""
+        fits = self.config.head == "tied" or bool((batch.num_classes == self.config.ways).all())
+        return self._stacks(batch) and fits and is_complete(batch, self.laws)
+
+    def _stacks(self, batch: EpisodeBatch) -> bool:
+        own = all(getattr(type(self), n) is getattr(GradientLearner, n) for n in ("initial", "path", "task_loss"))
+        if not own or self.config.optimiser not in ("sgd", "momentum", "adam"):
+            return False
+        if isinstance(batch.inputs, Encoding):
+            return self.laws.encodes
+        if not self.backbone.stacks or batch_norms(self.backbone):
+            return False
+        # A CPU gains nothing where the rows are large: what is filled up costs more than launches.
+        ragged = isinstance(batch.inputs, Groups) and batch.labels.device.type != "cpu"
+        return ragged or isinstance(batch.inputs, torch.Tensor)
+
     def _check(self, support: LabelledSet) -> None:
         check_support(support, self.laws)
         ways = self.config.ways
@@ -246,6 +323,11 @@ class GradientLearner(Learner):
     def _unit(self, support: LabelledSet) -> Unit:
         scale_labels = self.config.scale_labels and not support.kind.is_classification
         return Unit.of(support.labels) if scale_labels else Unit()
+
+
+def _loss(outputs: torch.Tensor, examples: LabelledSet | Stack) -> torch.Tensor:
+    """Of one task; of a stack, the tasks' sum."""
+    return examples.losses(outputs).sum() if isinstance(examples, Stack) else loss_of(outputs, examples)
 
 
 def _laws_of(laws: Laws, config: GradientConfig, has_batch_norm: bool) -> Laws:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from itertools import count
+from typing import Any
 
 import torch
 
@@ -31,7 +32,7 @@ def sgd(params: Params, grads: Params, lr: Rates) -> Params:
         grads: the same names and shapes.
         lr: one step size for all, or a tensor a parameter that broadcasts to its shape; may be learned.
     """
-    if isinstance(lr, float):
+    if isinstance(lr, float | int):
         return {name: value.sub(grads[name], alpha=lr) for name, value in params.items()}
     rates = lr if isinstance(lr, Mapping) else dict.fromkeys(params, lr)
     return {name: value.addcmul(rates[name], grads[name], value=-1) for name, value in params.items()}
@@ -95,6 +96,40 @@ def step(params: Params, loss: Loss, update: Update, *, first_order: bool = Fals
             loss(params), list(params.values()), create_graph=not first_order, materialize_grads=True
         )
         return update(params, dict(zip(params, grads, strict=True)))
+
+
+class _Again(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, value: torch.Tensor, params: list[torch.Tensor], retain: bool, *_: torch.Tensor
+    ) -> torch.Tensor:
+        ctx.value, ctx.params, ctx.retain = value, params, retain
+        return value.detach()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        grads = torch.autograd.grad(
+            ctx.value,
+            ctx.params,
+            gradients,
+            create_graph=torch.is_grad_enabled(),
+            retain_graph=ctx.retain,
+            materialize_grads=True,
+        )
+        return None, None, None, *grads
+
+
+def again(value: torch.Tensor, params: Params, aliases: Params, *, retain: bool) -> torch.Tensor:
+    """``value``, which was computed from ``params``, as if it were computed a second time, from their ``aliases``.
+
+    Its gradient goes to the aliases alone: not to what else has come to depend on ``params`` or ``value`` since.
+    ``retain``: whether ``value`` itself is to be differentiated, too.
+    """
+    names = [name for name, p in params.items() if p.requires_grad]
+    result: torch.Tensor = _Again.apply(  # type: ignore[no-untyped-call]
+        value, [params[name] for name in names], retain, *(aliases[name] for name in names)
+    )
+    return result
 
 
 def adapt(params: Params, loss: Loss, update: Update, *, steps: int, first_order: bool = False) -> Params:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from molmeta.core.backbone import Backbone
+from molmeta.core.stacked import Linear
 from molmeta.core.task import Inputs
 from molmeta.errors import ConfigError
 
@@ -29,6 +30,7 @@ class MLP(Backbone):
     """``[n, inputs]`` -> (linear, ReLU) a hidden layer -> linear, where there is a width -> ``[n, d]``."""
 
     Config = MLPConfig
+    stacks = True
 
     def __init__(self, config: MLPConfig | None = None) -> None:
         super().__init__()
@@ -36,8 +38,8 @@ class MLP(Backbone):
         self.width = config.width or config.hidden[-1]
         self.views = (self.width,)
         sizes = (config.inputs, *config.hidden)
-        layers = [layer for a, b in pairwise(sizes) for layer in (nn.Linear(a, b), nn.ReLU())]
-        self.net = nn.Sequential(*layers, *([nn.Linear(sizes[-1], config.width)] if config.width else []))
+        layers = [layer for a, b in pairwise(sizes) for layer in (Linear(a, b), nn.ReLU())]
+        self.net = nn.Sequential(*layers, *([Linear(sizes[-1], config.width)] if config.width else []))
 
     def forward(self, inputs: Inputs) -> torch.Tensor:
         embedding: torch.Tensor = self.net(cast(torch.Tensor, inputs))

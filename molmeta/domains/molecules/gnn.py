@@ -15,13 +15,15 @@ from typing import Literal, cast
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch_geometric.nn import GATv2Conv, GINEConv, PNAConv
+from torch_geometric.nn import GATv2Conv, PNAConv
 
+from molmeta.core import stacked
 from molmeta.core.backbone import Backbone
 from molmeta.core.task import Inputs
 from molmeta.domains.molecules.featurise import ATOM_SIZES, BOND_SIZES
 from molmeta.domains.molecules.fingerprints import FingerprintConfig, FingerprintNet, append_counts, views_of
 from molmeta.domains.molecules.inputs import MoleculeBatch
+from molmeta.domains.molecules.messages import GINE
 
 # Atoms by degree (0, 1, 2, 3, 4 and more) in FS-Mol's training molecules, in percent: PNA's degree scalers need it.
 _DEGREE_HISTOGRAM = (0, 19, 45, 34, 2)
@@ -47,21 +49,23 @@ class GNN(Backbone):
         self.config = config
         self.views = views_of(config.width, config.keep_counts)
         self.width = sum(self.views)
+        self.stacks = config.conv == "gine"
         h = config.hidden
         self.atom_embedding = Categories(ATOM_SIZES, h)
         self.bond_embeddings = nn.ModuleList(Categories(BOND_SIZES, h) for _ in range(config.layers))
-        self.norms = nn.ModuleList(nn.LayerNorm(h) for _ in range(config.layers + 1))
+        self.norms = nn.ModuleList(stacked.LayerNorm(h) for _ in range(config.layers + 1))
         self.convs = nn.ModuleList(_conv(config.conv, h) for _ in range(config.layers))
-        self.mixes = nn.ModuleList(nn.Sequential(nn.Linear(h, h), nn.ReLU(), nn.Linear(h, h)) for _ in self.convs)
+        self.mixes = nn.ModuleList(_mix(h) for _ in self.convs)
         self.dropout = nn.Dropout(config.dropout)
-        self.readout = nn.Linear(3 * h, config.width)
+        self.readout = stacked.Linear(3 * h, config.width)
 
     def forward(self, inputs: Inputs) -> torch.Tensor:
         graphs = cast(MoleculeBatch, inputs)
         edges = graphs.edge_index()
         h = self.atom_embedding(graphs.atoms)
         for bonds, norm, conv, mix in zip(self.bond_embeddings, self.norms, self.convs, self.mixes, strict=False):
-            edge = bonds(graphs.bond_features).repeat(2, 1)
+            edge = bonds(graphs.bond_features)
+            edge = edge if isinstance(conv, GINE) else edge.repeat(2, 1)
             h = h + self.dropout(mix(conv(norm(h), edges, edge)))
         embedding: torch.Tensor = self.readout(_pool(F.relu(self.norms[-1](h)), graphs))
         return append_counts(embedding, inputs) if self.config.keep_counts else embedding
@@ -82,13 +86,17 @@ class Categories(nn.Module):
         self.table = nn.Parameter(torch.randn(sum(sizes), width) / len(sizes) ** 0.5)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        hot = torch.zeros(len(features), len(self.table), dtype=self.table.dtype, device=features.device)
-        return hot.scatter_(1, features.long() + self.shift, 1.0) @ self.table
+        hot = torch.zeros(len(features), self.table.shape[-2], dtype=self.table.dtype, device=features.device)
+        return stacked.matmul(hot.scatter_(1, features.long() + self.shift, 1.0), self.table)
+
+
+def _mix(h: int) -> nn.Module:
+    return nn.Sequential(stacked.Linear(h, h), nn.ReLU(), stacked.Linear(h, h))
 
 
 def _conv(name: str, h: int) -> nn.Module:
     if name == "gine":
-        return cast(nn.Module, GINEConv(nn.Identity(), train_eps=True))
+        return GINE()
     if name == "gatv2":
         return cast(nn.Module, GATv2Conv(h, h // 4, heads=4, edge_dim=h))
     degrees = torch.tensor(_DEGREE_HISTOGRAM)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from molmeta.domains.molecules.featurise import FINGERPRINT_BINS, MoleculeArrays
 
@@ -66,6 +67,39 @@ class MoleculeBatch:
             bin_offsets=bin_offsets,
         )
 
+    def in_equal_groups(self, rows: torch.Tensor, mask: torch.Tensor) -> MoleculeBatch:
+        """``t`` groups of ``n`` molecules, as many atoms and bonds in each.
+
+        A group's first empty place gets a made molecule, of the atoms and bonds that it lacks; the others stay empty.
+
+        Args:
+            rows: ``[t, n]`` which molecule stands where.
+            mask: ``[t, n]`` False where the place is empty: a group's last ones, one at least.
+        """
+        chosen, places = self[rows[mask]], mask.flatten().nonzero().flatten()
+        spare = torch.arange(len(mask), device=mask.device) * mask.shape[1] + mask.sum(1)
+        counts = {}
+        for name, least in (("atom", 1), ("bond", 0), ("bin", 0)):
+            of_place = mask.new_zeros(mask.numel(), dtype=torch.int64)
+            of_place[places] = getattr(chosen, f"{name}_offsets").diff()
+            of_group = of_place.view(mask.shape).sum(1)
+            if name != "bin":
+                of_place[spare] = of_group.amax() + least - of_group
+            counts[name] = of_place
+        offsets = {f"{name}_offsets": F.pad(of_place.cumsum(0), (1, 0)) for name, of_place in counts.items()}
+        atom, bond = (
+            _ragged(offsets[f"{name}_offsets"], places)[0] for name in ("atom", "bond")
+        )  # where the chosen molecules' own atoms and bonds stand
+        sizes = int(offsets["atom_offsets"][-1]), int(offsets["bond_offsets"][-1])
+        return MoleculeBatch(
+            atoms=_spread(chosen.atoms, atom, sizes[0]),
+            bonds=_spread(chosen.bonds, bond, sizes[1]),
+            bond_features=_spread(chosen.bond_features, bond, sizes[1]),
+            bins=chosen.bins,
+            counts=chosen.counts,
+            **offsets,
+        )
+
     def to(self, device: torch.device | str) -> MoleculeBatch:
         return MoleculeBatch(**{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)})
 
@@ -85,6 +119,11 @@ class MoleculeBatch:
         dense = torch.zeros(len(self), FINGERPRINT_BINS, dtype=dtype, device=self.counts.device)
         dense[_row_of_entry(self.bin_offsets), self.bins] = self.counts.to(dtype)
         return dense
+
+
+def _spread(entries: torch.Tensor, places: torch.Tensor, size: int) -> torch.Tensor:
+    """``[size, ...]`` with ``entries`` at ``places``, 0 elsewhere."""
+    return entries.new_zeros(size, entries.shape[1]).index_copy_(0, places, entries)
 
 
 def _row_of_entry(offsets: torch.Tensor) -> torch.Tensor:
