@@ -9,18 +9,16 @@ meta-learning on the same encoder has to beat.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import torch
 from torch import nn
-from torch.nn import functional as F
 
 from molmeta.core.episode import EpisodeBatch
 from molmeta.core.learner import Laws
 from molmeta.core.task import TaskKind
 from molmeta.errors import ConfigError
 from molmeta.methods.episodic import EmbeddingLearner, HeadOutput, PaddedEpisodes
-from molmeta.methods.padded import prototypes
+from molmeta.methods.padded import prototypes, squared_distance, unit_length
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,16 +37,18 @@ class Centroid(EmbeddingLearner):
     def __init__(self, backbone: nn.Module, config: CentroidConfig | None = None) -> None:
         super().__init__(backbone)
         self.config = config or CentroidConfig()
+        # A row centred on one support is no row of another's.
+        self.laws = replace(self.laws, shares_rows=not self.config.centre)
 
     def head(self, episodes: PaddedEpisodes) -> HeadOutput:
-        support, query = episodes.support, episodes.query
         if self.config.centre:
+            support, query = episodes.support, episodes.query
             mean = prototypes(support, episodes.support_mask[..., None].to(support.dtype))
-            support, query = support - mean, query - mean
+            episodes = replace(episodes, support=support - mean, query=query - mean)
         if self.config.unit_length:
-            support, query = F.normalize(support, dim=-1), F.normalize(query, dim=-1)
-        distance = torch.cdist(query, prototypes(support, episodes.targets))
-        return HeadOutput(logits=-self.config.temperature * distance.square())
+            episodes = episodes.map(unit_length)
+        distance = episodes.compare(squared_distance, episodes.class_means())
+        return HeadOutput(logits=-self.config.temperature * distance)
 
     def meta_backward(self, batch: EpisodeBatch) -> dict[str, float]:
         """Refused: there is nothing to meta-train.

@@ -22,13 +22,13 @@ from functools import partial
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from molmeta.core.learner import Laws
 from molmeta.core.task import TaskKind
 from molmeta.errors import ConfigError
 from molmeta.methods.episodic import EmbeddingLearner, Head, HeadOutput, PaddedEpisodes
+from molmeta.methods.padded import inner, unit_length
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +49,7 @@ class MatchingNetwork(EmbeddingLearner):
     """Labels of the support, weighted by attention."""
 
     Config = MatchingConfig
-    laws = Laws(kinds=frozenset(TaskKind))
+    laws = Laws(kinds=frozenset(TaskKind), shares_rows=True)
 
     def __init__(self, backbone: nn.Module, config: MatchingConfig | None = None) -> None:
         super().__init__(backbone)
@@ -59,29 +59,33 @@ class MatchingNetwork(EmbeddingLearner):
         )
         self.log_noise = nn.Parameter(torch.tensor(-0.7))
         if self.config.full_context:
-            self.laws = replace(self.laws, support_order_invariant=False)
+            self.laws = replace(self.laws, support_order_invariant=False, shares_rows=False)
             self.of_support = nn.LSTM(self.backbone.width, self.backbone.width, batch_first=True, bidirectional=True)
             # The paper's [h, r] feeds the gates; r enters beside f'(x), which gives the same gates.
             self.of_query = nn.LSTMCell(2 * self.backbone.width, self.backbone.width)
 
     def head(self, episodes: PaddedEpisodes) -> HeadOutput:
-        return self.conditioned(episodes)(episodes.query)
+        if self.config.full_context:
+            return self.conditioned(episodes)(episodes.query)
+        return self._attend(episodes, episodes.map(unit_length).across(inner))
 
     def conditioned(self, episodes: PaddedEpisodes) -> Head:
         support = episodes.support
-        return partial(self._attend, episodes, self._in_context(episodes) if self.config.full_context else support)
+        return partial(self._compare, episodes, self._in_context(episodes) if self.config.full_context else support)
 
-    def _attend(self, episodes: PaddedEpisodes, support: torch.Tensor, query: torch.Tensor) -> HeadOutput:
-        mask = episodes.support_mask
+    def _compare(self, episodes: PaddedEpisodes, support: torch.Tensor, query: torch.Tensor) -> HeadOutput:
         if self.config.full_context:
-            query = self._read(query, support, mask)
-        cosine = F.normalize(query, dim=-1) @ F.normalize(support, dim=-1).mT  # [t, m, n]
+            query = self._read(query, support, episodes.support_mask)
+        return self._attend(episodes, inner(unit_length(query), unit_length(support)))
+
+    def _attend(self, episodes: PaddedEpisodes, cosine: torch.Tensor) -> HeadOutput:
+        """By the cosine ``[t, m, n]`` of each query to each support row."""
         scores = self.log_temperature.exp() * cosine
         if episodes.kind.is_classification:
             # The softmax's denominator is common to the classes; a large negative number keeps gradients finite.
-            outside = (episodes.targets == 0)[:, None]  # [t, 1, n, k]
-            return HeadOutput(logits=scores[..., None].masked_fill(outside, -1e4).logsumexp(2))
-        attention, values = _softmax(scores, mask), episodes.targets[..., 0]
+            outside = (episodes.targets.mT == 0)[:, None]  # [t, 1, k, n]
+            return HeadOutput(logits=scores[:, :, None].masked_fill(outside, -1e4).logsumexp(-1))
+        attention, values = _softmax(scores, episodes.support_mask), episodes.targets[..., 0]
         mean = (attention @ values[..., None])[..., 0]
         spread = (attention * (values[:, None] - mean[..., None]).square()).sum(-1)
         return HeadOutput(mean=mean, deviation=(spread + (2 * self.log_noise).exp()).sqrt())

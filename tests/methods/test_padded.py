@@ -16,7 +16,10 @@ from tests.toy import episodes
 
 pytestmark = pytest.mark.usefixtures("float64")
 SHAPES = [(6, 5, 2), (9, 3, 2), (4, 11, 2)]
-SHARING = ("protonet", "protonet, cosine", "protonet, attention", "gp", "gp without prior")
+TABLES = {name: tables for name, (tables, _) in ALL.items()} | {"centroid, not centred": {"name": "centroid"}}
+SHARING = ("protonet", "protonet, cosine", "protonet, attention", "matching", "centroid, not centred")
+SHARING += ("gp", "gp without prior")
+OTHERS = ("protonet, mahalanobis", "matching, full context", "centroid", "relation", "r2d2")
 
 
 def drawn(kind: TaskKind, width: int = 6) -> EpisodeBatch:
@@ -61,10 +64,10 @@ def test_episodes_of_shared_rows_answer_as_gathered_ones_do() -> None:
 
 
 @pytest.mark.usefixtures("_pairs")
-@pytest.mark.parametrize("method", [*SHARING, "protonet, mahalanobis", "matching", "relation", "r2d2"])
+@pytest.mark.parametrize("method", SHARING + OTHERS)
 def test_shared_rows_are_predicted_as_gathered_ones_are(method: str) -> None:
     torch.manual_seed(0)
-    learner: Learner = make_learner(ALL[method][0], {"name": "tests.toy:Net"}).eval()
+    learner: Learner = make_learner(TABLES[method], {"name": "tests.toy:Net"}).eval()
     with torch.no_grad():
         for parameter in learner.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
