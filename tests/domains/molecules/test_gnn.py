@@ -8,6 +8,7 @@ from rdkit import Chem
 from torch.nn import functional as F
 
 from molmeta.core.backbone import Backbone
+from molmeta.domains.molecules import gnn
 from molmeta.domains.molecules.featurise import ATOM_SIZES, featurise
 from molmeta.domains.molecules.fingerprints import FingerprintConfig, FingerprintNet
 from molmeta.domains.molecules.gnn import GNN, Categories, GNNConfig, Joint, JointConfig
@@ -142,3 +143,11 @@ def test_dropout_is_off_in_evaluation_and_on_in_training(backbone: Backbone) -> 
     assert torch.equal(backbone(batch), backbone(batch))
     backbone.train()
     assert not torch.equal(backbone(batch), backbone(batch))
+
+
+def test_many_molecules_are_embedded_in_parts_as_at_once(float64: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = gnn.GNN(gnn.GNNConfig(width=5, hidden=8, layers=2, dropout=0.0))
+    molecules = MoleculeBatch.of(featurise(["CCO", "O", "c1ccccc1O", "CC(=O)N", "C"]).arrays)
+    at_once = network(molecules)
+    monkeypatch.setattr(gnn, "_CACHED", 2)
+    torch.testing.assert_close(network(molecules), at_once)
