@@ -59,7 +59,7 @@ def predicted(learner: Learner, support: LabelledSet, query: LabelledSet) -> tor
 
 
 @pytest.mark.parametrize("net", NETS)
-@pytest.mark.parametrize("method", [m for m in METHODS if m not in {*COUNTS_ALONE, "tabpfn", "zero_shot"}])
+@pytest.mark.parametrize("method", [m for m in METHODS if m not in {*COUNTS_ALONE, "known_assays", "tabpfn", "zero_shot"}])
 def test_every_method_takes_a_plain_network(method: str, net: str) -> None:
     torch.manual_seed(0)
     make, shape = NETS[net]
