@@ -17,6 +17,7 @@ from molmeta.errors import ConfigError
 from tests.toy import Net, NetConfig, episodes
 
 BINARY, MULTICLASS = TaskKind.BINARY, TaskKind.MULTICLASS
+NOT_ALONE = {"known_assays", "tabpfn", "zero_shot"}  # they need a backbone, package or source of their own
 COUNTS_ALONE = {"knn", "similarity", "tanimoto_gp"}  # they compare counts, and refuse other embeddings in words
 
 
@@ -59,7 +60,7 @@ def predicted(learner: Learner, support: LabelledSet, query: LabelledSet) -> tor
 
 
 @pytest.mark.parametrize("net", NETS)
-@pytest.mark.parametrize("method", [m for m in METHODS if m not in {*COUNTS_ALONE, "known_assays", "tabpfn", "zero_shot"}])
+@pytest.mark.parametrize("method", [m for m in METHODS if m not in {*COUNTS_ALONE, *NOT_ALONE}])
 def test_every_method_takes_a_plain_network(method: str, net: str) -> None:
     torch.manual_seed(0)
     make, shape = NETS[net]
