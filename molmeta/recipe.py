@@ -36,7 +36,7 @@ class ValidationConfig:
 
     def __post_init__(self) -> None:
         if not self.support_sizes or min(self.support_sizes) < 0:
-            raise ConfigError(f"[validation].support_sizes are 0 or more, not {list(self.support_sizes)}")
+            raise ConfigError(f"[validation].support_sizes are 0 or more, one at least, not {list(self.support_sizes)}")
         if self.seeds < 1:
             raise ConfigError(f"[validation].seeds is at least 1, not {self.seeds}")
 

@@ -116,9 +116,9 @@ def test_an_override_below_a_value_is_refused() -> None:
         ({"source": {"name": "fsmoll"}}, r'unknown source "fsmoll". Did you mean "fsmol"\?'),
         ({"method": "gp"}, r"\[method\] is a table of settings, not 'gp'"),
         ({"method": {"name": 3}}, r"\[method\] needs a name; known: anil, .*gp, .*maml"),
-        ({"backbone": {"name": "collections:OrderedDict"}}, "has no Config"),
+        ({"backbone": {"name": "collections:OrderedDict"}}, "neither an nn.Module class nor a function"),
         ({"validation": {"seeds": 0}}, r"\[validation\].seeds is at least 1"),
-        ({"validation": {"support_sizes": []}}, r"\[validation\].support_sizes are positive numbers"),
+        ({"validation": {"support_sizes": []}}, r"\[validation\].support_sizes are 0 or more, one at least"),
     ],
 )
 def test_a_wrong_recipe_is_refused_by_name(tables: dict[str, Any], message: str) -> None:

@@ -13,6 +13,7 @@ import torch
 from molmeta.bundle import Bundle
 from molmeta.core.task import Split, TaskKind
 from molmeta.domains.molecules.fsmol import FSMol
+from molmeta.domains.molecules.labels import AssayLabels
 from molmeta.predicting.assay import AssayModel, predict_molecules
 
 
@@ -23,7 +24,9 @@ def main() -> None:
     for task in source.tasks(Split.HELDOUT):
         support, query = source.draw(task, 16, 0)
         take = source.store.arrays.take
-        model = AssayModel.fit(bundle, take(task.rows[support]), task.labels[support], TaskKind.BINARY, 2)
+        labels, texts = task.labels[support], source.smiles(task.rows[support])
+        assay = AssayLabels(task.name, support, support + 1, texts, [], labels, TaskKind.BINARY, ("0", "1"))
+        model = AssayModel.fit(bundle, assay, take(task.rows[support]), texts)
         found = predict_molecules([model], take(task.rows[query]))[0]
         wrong.append(found.probabilities.argmax(1) != task.labels[query])
         unsure.append(found.uncertainty)
