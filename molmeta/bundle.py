@@ -148,6 +148,11 @@ class Bundle:
         return any(member.learner.laws.transductive for member in self.members)
 
     @property
+    def reads_graphs(self) -> bool:
+        """Whether some member reads atoms and bonds; else fingerprints are enough."""
+        return any(getattr(member.learner.backbone, "reads_graphs", True) for member in self.members)
+
+    @property
     def kinds(self) -> frozenset[TaskKind]:
         """The kinds of task that some member serves; each kind is predicted by those members."""
         return frozenset.union(*(member.learner.laws.kinds for member in self.members))

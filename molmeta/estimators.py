@@ -98,11 +98,13 @@ class _FewShot(BaseEstimator):  # type: ignore[misc]
             bundle.to(device), assay, molecules, self._structures, prior=prior, seed=int(self.random_state or 0)
         )
 
-    def _featurise(self, smiles: Sequence[Any], size: int, canonical: bool = False) -> Iterator[Featurised]:
+    def _featurise(
+        self, smiles: Sequence[Any], size: int, canonical: bool = False, graphs: bool = True
+    ) -> Iterator[Featurised]:
         chunks = [smiles[i : i + size] for i in range(0, len(smiles), size)]
         # sklearn's convention: None is one process, -1 every core.
         workers = 1 if self.n_jobs is None else (self.n_jobs if self.n_jobs > 0 else None)
-        return (done for _, done in featurise_stream(chunks, list, workers, canonical))
+        return (done for _, done in featurise_stream(chunks, list, workers, canonical, graphs))
 
     def _in_blocks(self, X: Any, use: Callable[[list[str], MoleculeArrays], T]) -> tuple[list[T], list[Any], list[str]]:
         """What ``use`` makes of each block of molecules that can be read; the molecules, and why each is refused."""
@@ -112,7 +114,7 @@ class _FewShot(BaseEstimator):  # type: ignore[misc]
         size = max(1, len(smiles)) if self.assay_.bundle.transductive else _CHUNK
         refused: list[str] = []
         made: list[T] = []
-        for block in self._featurise(smiles, size):
+        for block in self._featurise(smiles, size, graphs=self.assay_.bundle.reads_graphs):
             start = len(refused)
             refused += block.reasons
             if len(block.arrays) and not (self.on_invalid == "raise" and any(refused)):

@@ -181,3 +181,12 @@ def test_each_kind_is_predicted_by_the_members_that_serve_it() -> None:
     each = [predicted(b, classes, TaskKind.BINARY, 2).probabilities for b in (process, prototypes)]
     mixed = predicted(both, classes, TaskKind.BINARY, 2).probabilities
     torch.testing.assert_close(mixed, sum(p for p in each if p is not None) / 2)
+
+
+def test_a_bundle_of_fingerprints_needs_no_graphs_and_predicts_the_same_without() -> None:
+    bundle = Bundle.load("default")
+    assert not bundle.reads_graphs
+    assert not tiny_bundle().reads_graphs
+    whole, short = (MoleculeBatch.of(featurise(DRUGS, graphs=graphs).arrays) for graphs in (True, False))
+    for one, other in zip(bundle.encode(whole), bundle.encode(short), strict=True):
+        torch.testing.assert_close(one.values, other.values, rtol=0, atol=0)

@@ -121,6 +121,7 @@ class _Job:
     def run(self, tables: Iterable[Table], key: str, counting: Counting) -> Counter[str]:
         """Predict block by block; returns the counts."""
         query, workers = self._request.query, self._request.workers
+        wanted = {"canonical": self._request.reasons > 0, "graphs": self._models[0].bundle.reads_graphs}
         with self._open(key) as sink, counting("molecules", count_rows(query)) as advance:
             self._counts = sink.counts
             if sink.started_over:
@@ -131,7 +132,7 @@ class _Job:
             advance(done)
             rest = (table for table in tables if table.first_row > done)
             try:
-                for table, molecules in featurise_stream(rest, lambda t: t.smiles, workers):
+                for table, molecules in featurise_stream(rest, lambda t: t.smiles, workers, **wanted):
                     kept, dropped = self._rows(table, molecules)
                     self._counts["rows"] += len(table)
                     self._counts["dropped"] += len(dropped)
@@ -157,7 +158,9 @@ class _Job:
 
     def _rows(self, table: Table, molecules: Featurised) -> tuple[list[list[str]], list[list[str]]]:
         """The output rows of one block, and the rows that are dropped."""
-        predicted = iter(self._cells(molecules))
+        predicted = iter(
+            self._cells([text for text, usable in zip(table.smiles, molecules.valid, strict=True) if usable], molecules)
+        )
         blank = [""] * (len(self.header) - len(self.own) - len(MOLECULE_COLUMNS))
         kept, dropped = [], []
         for i, own in enumerate(table.data.to_numpy().tolist()):
@@ -170,8 +173,8 @@ class _Job:
                 kept.append([*own, *(blank if reason else next(predicted)), molecules.flags[i], reason])
         return kept, dropped
 
-    def _cells(self, molecules: Featurised) -> list[list[str]]:
-        """The prediction columns of the molecules that can be used."""
+    def _cells(self, smiles: list[str], molecules: Featurised) -> list[list[str]]:
+        """The prediction columns of the molecules that can be used, as written in ``smiles``."""
         if not len(molecules.arrays):
             return []
         told: list[tuple[AssayPrediction, Reasons | None]]
@@ -181,6 +184,9 @@ class _Job:
         else:
             told = [(prediction, None) for prediction in predict_molecules(self._models, molecules.arrays)]
         self._counts["far"] += int(np.any([prediction.far for prediction, _ in told], axis=0).sum())
-        self._counts["in support"] += sum(text in self._structures for text in molecules.canonical)
+        # Only a molecule of the same fingerprint can be the same.
+        alike = np.max([prediction.similarity for prediction, _ in told], axis=0) > 1 - 1e-6
+        again = featurise_distinct([smiles[i] for i in np.flatnonzero(alike)], graphs=False).canonical
+        self._counts["in support"] += sum(text in self._structures for text in again)
         parts = [assay.cells(*each) for assay, each in zip(self._assays, told, strict=True)]
         return [list(chain.from_iterable(row)) for row in zip(*parts, strict=True)]

@@ -29,6 +29,7 @@ class FingerprintNet(Backbone):
     """``[n, 2048]`` counts -> log(1 + count) -> hidden -> ``[n, width]``."""
 
     Config = FingerprintConfig
+    reads_graphs = False
 
     def __init__(self, config: FingerprintConfig) -> None:
         super().__init__()
@@ -69,6 +70,7 @@ class Counts(Backbone):
     """The count fingerprint itself, ``[n, 2048]``: nothing is learned."""
 
     Config = CountsConfig
+    reads_graphs = False
 
     def __init__(self, config: CountsConfig) -> None:
         super().__init__()

@@ -62,6 +62,7 @@ class Profiles(Backbone):
     """
 
     Config = ProfilesConfig
+    reads_graphs = False
     keys: torch.Tensor
     lengths: torch.Tensor
     entries: torch.Tensor

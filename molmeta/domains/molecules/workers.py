@@ -28,6 +28,7 @@ def featurise_stream(
     smiles_of: Callable[[T], Sequence[str]],
     workers: int | None = None,
     canonical: bool = True,
+    graphs: bool = True,
 ) -> Iterator[tuple[T, Featurised]]:
     """Each chunk with its molecules featurised, in order.
 
@@ -35,7 +36,7 @@ def featurise_stream(
         chunks: anything that holds SMILES, a few thousand at a time; read only a little ahead.
         smiles_of: the SMILES of a chunk.
         workers: processes; None takes every core for a stream of more than two chunks.
-        canonical: as for :func:`featurise`.
+        canonical, graphs: as for :func:`featurise`.
     """
     stream = iter(chunks)
     first = list(islice(stream, _INLINE_CHUNKS + 1))
@@ -44,14 +45,14 @@ def featurise_stream(
     every = chain(first, stream)
     if workers <= 1:
         for chunk in every:
-            yield chunk, featurise_distinct(smiles_of(chunk), canonical)
+            yield chunk, featurise_distinct(smiles_of(chunk), canonical, graphs)
         return
     # Spawned, not forked: torch's threads do not survive a fork.
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=start_worker)
     try:
         pending: deque[tuple[T, Future[Featurised]]] = deque()
         for chunk in every:
-            pending.append((chunk, pool.submit(featurise_distinct, smiles_of(chunk), canonical)))
+            pending.append((chunk, pool.submit(featurise_distinct, smiles_of(chunk), canonical, graphs)))
             if len(pending) > workers + 1:
                 yield _result(pending.popleft())
         while pending:
@@ -60,10 +61,10 @@ def featurise_stream(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def featurise_distinct(smiles: Sequence[str], canonical: bool = True) -> Featurised:
+def featurise_distinct(smiles: Sequence[str], canonical: bool = True, graphs: bool = True) -> Featurised:
     """As :func:`featurise`, each distinct SMILES once."""
     first = {text: i for i, text in enumerate(dict.fromkeys(smiles))}
-    done = featurise(list(first), canonical)
+    done = featurise(list(first), canonical, graphs)
     if len(first) == len(smiles):
         return done
     place = np.array([first[text] for text in smiles], np.int64)

@@ -256,3 +256,14 @@ def test_ragged_rows_equals_a_loop() -> None:
         index, new_offsets = ragged_rows(offsets, rows)
         assert index.tolist() == [i for r in rows for i in range(offsets[r], offsets[r + 1])]
         assert new_offsets.tolist() == np.concatenate([[0], np.cumsum(sizes[rows])]).tolist()
+
+
+def test_without_graphs_molecules_have_the_same_fingerprints_and_no_atoms() -> None:
+    smiles = ["CCO", "c1ccccc1C(=O)O", "nonsense", "[Na+].[Cl-]"]
+    whole, short = featurise(smiles), featurise(smiles, canonical=False, graphs=False)
+    assert (short.reasons, short.flags) == (whole.reasons, whole.flags)
+    for name in ("bins", "counts", "bin_offsets"):
+        np.testing.assert_array_equal(getattr(short.arrays, name), getattr(whole.arrays, name))
+    assert len(short.arrays) == len(whole.arrays) == 3
+    assert len(short.arrays.atoms) == len(short.arrays.bonds) == 0
+    assert not short.arrays.atom_offsets.any()
