@@ -115,7 +115,8 @@ def test_maml(row: Row, source: FSMol, peer: str) -> None:
             loss = F.cross_entropy(learner.outputs(params, query.inputs), query.labels)
             (loss / len(episodes)).backward()  # type: ignore[no-untyped-call]
 
-    plain = type("Plain", (nn.Module,), {"forward": type(learner.backbone).forward})()  # higher takes no abstract class
+    # higher takes no abstract class, and of a class its forward alone.
+    plain = type("Plain", (nn.Module,), {"forward": type(learner.backbone)._embed})()
     plain.__dict__.update(learner.backbone.__dict__)
     tied = nn.Sequential(plain, nn.Linear(learner.backbone.width, 2))
 
