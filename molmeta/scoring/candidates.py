@@ -128,6 +128,10 @@ def load_candidate(
         ModelFileError: a name that is none of these.
         ConfigError: there is no such module, or the thing in it is not one of these.
     """
+    if settings and not isinstance(model, str):
+        raise ConfigError(
+            f"{settings[0]}: what a run folder or a recipe says can be changed, not a model that was made"
+        )
     if isinstance(model, Bundle):
         return _of_bundle(str(model.card.get("name", "bundle")), model)
     if isinstance(model, Learner):

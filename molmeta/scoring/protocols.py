@@ -129,7 +129,15 @@ def question(protocol: str = "fsmol", **changes: Any) -> Question:
         close = difflib.get_close_matches(protocol, PROTOCOLS, n=1)
         hint = f' Did you mean "{close[0]}"?' if close else ""
         raise ConfigError(f'unknown protocol "{protocol}".{hint} Known: {", ".join(PROTOCOLS)}')
-    base = PROTOCOLS[protocol]
+    return changed(PROTOCOLS[protocol], **changes)
+
+
+def changed(base: Question, **changes: Any) -> Question:
+    """A question with changes, as :func:`question` takes them.
+
+    Raises:
+        ConfigError: a value that cannot be.
+    """
     given = {name: value for name, value in changes.items() if value is not None}
     if given.get("source", base.source) != base.source:  # nothing of the benchmark fits another source
         base = Question()

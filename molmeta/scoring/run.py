@@ -30,7 +30,7 @@ from molmeta.files import check_writable, write_whole
 from molmeta.scoring.candidates import Candidate, load_candidate
 from molmeta.scoring.claim import TABLES, check_free, claim, make_header
 from molmeta.scoring.overlap import Training, overlap
-from molmeta.scoring.protocols import Question, question
+from molmeta.scoring.protocols import Question, changed, question
 
 Progress = Callable[[int, int], None]  # tasks done, of how many
 
@@ -73,7 +73,7 @@ def evaluate(
     """
     of_model = [setting for setting in settings if setting.startswith(("method.", "backbone."))]
     of_source = tuple(setting for setting in settings if setting not in of_model)
-    asked = question(protocol, settings=of_source, **changes) if isinstance(protocol, str) else protocol
+    asked = changed(question(protocol) if isinstance(protocol, str) else protocol, settings=of_source, **changes)
     if workers > 1 and not isinstance(model, str):
         raise ConfigError("several workers need a model by name or file; or give workers=1")
     if out is not None and Path(out).suffix in TABLES:
@@ -81,10 +81,7 @@ def evaluate(
     load = partial(load_candidate, model, device, of_model)
     candidate = load()
     method = name or candidate.name
-    if not candidate.serves(TaskKind(asked.kind)):
-        raise ConfigError(f"{method} does not serve {asked.kind} tasks")
-    if 0 in asked.sizes and not candidate.reads_descriptions:
-        raise ConfigError(f"{method} learns from examples alone: without any (support size 0) it can predict nothing")
+    _check_can(candidate, method, asked)
     with _folder(out) as folder:
         header = make_header(method, asked, candidate, command)
         check_free(folder, header, force)
@@ -106,6 +103,13 @@ def evaluate(
     if out is not None:
         write_scores(Path(out), method, result.scores)
     return replace(result, folder=None)
+
+
+def _check_can(candidate: Candidate, method: str, asked: Question) -> None:
+    if not candidate.serves(TaskKind(asked.kind)):
+        raise ConfigError(f"{method} does not serve {asked.kind} tasks")
+    if 0 in asked.sizes and not candidate.reads_descriptions:
+        raise ConfigError(f"{method} learns from examples alone: without any (support size 0) it can predict nothing")
 
 
 @contextmanager

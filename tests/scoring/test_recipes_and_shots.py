@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.naive_bayes import BernoulliNB
 
 from molmeta.cli import main
 from molmeta.errors import ConfigError, ModelFileError
@@ -69,5 +70,8 @@ def test_a_recipe_s_method_is_scored_untrained_from_its_seed_and_takes_settings(
         evaluate("sinusoid-maml", few, settings=["method.inner_stepz=50"])
     with pytest.raises(ModelFileError, match='Did you mean "sinusoid-maml"'):
         evaluate("sinusoid-mamel", few)
+    with pytest.raises(ConfigError, match="not a model that was made"):
+        evaluate(BernoulliNB(), few, settings=["method.k=3"])
+    assert len(evaluate("sinusoid-maml", few, settings=["source.test_tasks=3"]).tasks) == 3
     with pytest.raises(ConfigError, match="not the model knn"):
         evaluate("knn", few, settings=["method.k=3"])
