@@ -96,3 +96,15 @@ def episodes(kind: TaskKind, shapes: Shapes, width: int = 2, seed: int = 0) -> E
     rows = sum(n + m for n, m, _ in shapes)
     inputs = torch.from_numpy(rng.normal(size=(rows, width))).to(torch.get_default_dtype())
     return collate_labels(made, inputs)
+
+
+def sinusoids(tasks: int, seed: int, shots: int = 10) -> EpisodeBatch:
+    """Finn et al., section 5.1: amplitude 0.1 to 5, phase 0 to pi, x in -5 to 5."""
+    rng = np.random.default_rng(seed)
+    size = 2 * shots
+    x = rng.uniform(-5, 5, (tasks, size))
+    y = rng.uniform(0.1, 5, (tasks, 1)) * np.sin(x - rng.uniform(0, np.pi, (tasks, 1)))
+    rows = np.arange(size)
+    made = [Task(f"{seed}-{i}", rows, y[i], TaskKind.REGRESSION, 0) for i in range(tasks)]
+    episodes = [Episode(task, rows[:shots], rows[shots:]) for task in made]
+    return collate_labels(episodes, torch.from_numpy(x.reshape(-1, 1)))

@@ -14,18 +14,11 @@ from molmeta.cli import main
 from molmeta.cli.explain import explain
 from molmeta.estimators import FewShotClassifier, FewShotRegressor
 from molmeta.predicting import library
-from tests.bundles import DRUGS, tiny_bundle
+from tests.bundles import DRUGS
 
 LABELS = [0, 1] * 6
 VALUES = np.linspace(4, 9, 12).round(2)
 QUERY = DRUGS[::-1]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
-    tiny_bundle(members=2).save(path)
-    return path
 
 
 @pytest.fixture

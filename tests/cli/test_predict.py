@@ -24,16 +24,9 @@ from molmeta.domains.molecules.fingerprints import FingerprintNet
 from molmeta.estimators import FewShotClassifier, FewShotRegressor
 from molmeta.predicting import library
 from molmeta.recipe import make_learner
-from tests.bundles import BACKBONE, DRUGS, tiny_bundle
+from tests.bundles import BACKBONE, DRUGS
 
 LABELS = [0, 1] * 6
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
-    tiny_bundle(members=2).save(path)
-    return path
 
 
 @pytest.fixture

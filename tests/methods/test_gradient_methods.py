@@ -24,7 +24,7 @@ from molmeta.methods.meta_sgd import MetaSGD, MetaSGDConfig
 from molmeta.methods.reptile import Reptile, ReptileConfig
 from molmeta.methods.scratch import Scratch
 from molmeta.training.batches import EpisodeConfig, MetaBatches
-from tests.toy import Source
+from tests.toy import Source, sinusoids
 
 BINARY, MULTICLASS, REGRESSION = TaskKind.BINARY, TaskKind.MULTICLASS, TaskKind.REGRESSION
 Learners = Callable[..., Any]
@@ -64,18 +64,6 @@ def test_the_loss_falls_on_a_toy_task(name: str, learner: Learners) -> None:
 
     losses = train(learner(inputs=2, width=8, norm=nn.Identity, **TRAINED[name]), doubled, 60)
     assert np.mean(losses[-10:]) < 0.9 * np.mean(losses[:10])
-
-
-def sinusoids(tasks: int, seed: int, shots: int = 10) -> EpisodeBatch:
-    """Finn et al., section 5.1: amplitude 0.1 to 5, phase 0 to pi, x in -5 to 5."""
-    rng = np.random.default_rng(seed)
-    size = 2 * shots
-    x = rng.uniform(-5, 5, (tasks, size))
-    y = rng.uniform(0.1, 5, (tasks, 1)) * np.sin(x - rng.uniform(0, np.pi, (tasks, 1)))
-    rows = np.arange(size)
-    made = [Task(f"{seed}-{i}", rows, y[i], REGRESSION, 0) for i in range(tasks)]
-    episodes = [Episode(task, rows[:shots], rows[shots:]) for task in made]
-    return collate_labels(episodes, torch.from_numpy(x.reshape(-1, 1)))
 
 
 def error(model: GradientLearner, batch: EpisodeBatch) -> float:

@@ -5,16 +5,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from molmeta.core.episode import Episode, EpisodeBatch, LabelledSet, collate_labels
+from molmeta.core.episode import EpisodeBatch, LabelledSet
 from molmeta.core.learner import Encoding
-from molmeta.core.task import Task, TaskKind
+from molmeta.core.task import TaskKind
 from molmeta.errors import ConfigError, InputError, SupportError
 from molmeta.methods.maml import MAML, MAMLConfig
+from tests.toy import sinusoids
 
 BINARY, MULTICLASS, REGRESSION = TaskKind.BINARY, TaskKind.MULTICLASS, TaskKind.REGRESSION
 Learners = Callable[..., MAML]
@@ -150,17 +150,6 @@ def test_a_constant_regression_support_gives_finite_predictions_near_it(learner:
     found = learner(inner_lr=0.1).adapt(replace(support, labels=torch.full((5,), 0.1))).predict(query.inputs)
     assert found.mean is not None
     assert ((found.mean - 0.1).abs() < 3).all()
-
-
-def sinusoids(tasks: int, seed: int, shots: int = 10) -> EpisodeBatch:
-    """Finn et al., section 5.1: amplitude 0.1 to 5, phase 0 to pi, x in -5 to 5."""
-    rng = np.random.default_rng(seed)
-    size = 2 * shots
-    x = rng.uniform(-5, 5, (tasks, size))
-    y = rng.uniform(0.1, 5, (tasks, 1)) * np.sin(x - rng.uniform(0, np.pi, (tasks, 1)))
-    rows = np.arange(size)
-    episodes = [Episode(Task(str(i), rows, y[i], REGRESSION, 0), rows[:shots], rows[shots:]) for i in range(tasks)]
-    return collate_labels(episodes, torch.from_numpy(x.reshape(-1, 1)))
 
 
 def error(model: MAML, batch: EpisodeBatch) -> float:
