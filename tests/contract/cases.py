@@ -33,6 +33,8 @@ _METHODS: dict[str, tuple[Tables, set[str]]] = {  # its settings, and each law t
     "relation of maps, batch norm": ({"name": "relation", "map": [2, 4, 4], "normalisation": "batch"}, set()),
     "r2d2": ({"name": "r2d2"}, set()),
     "r2d2, logistic": ({"name": "r2d2", "solver": "logistic"}, set()),
+    "quadratic_probe": ({"name": "quadratic_probe"}, set()),
+    "quadratic_probe, discriminant": ({"name": "quadratic_probe", "log_determinant": True, "steps": 0}, set()),
     "centroid": ({"name": "centroid", "centre": True}, set()),
     "zero_shot": ({"name": "zero_shot"}, set()),
     "zero_shot, cosine": ({"name": "zero_shot", "distance": "cosine"}, set()),
@@ -42,6 +44,8 @@ _METHODS: dict[str, tuple[Tables, set[str]]] = {  # its settings, and each law t
     ),
     "gp": ({"name": "gp"}, {NUMBERS}),
     "gp without prior": ({"name": "gp", "prior": False}, set()),
+    "in_context": ({"name": "in_context", "width": 8, "heads": 2}, {NUMBERS}),
+    "in_context without prior": ({"name": "in_context", "width": 8, "heads": 2, "prior": False}, set()),
     "known_assays": ({"name": "known_assays"}, {NUMBERS}),
     "maml": ({"name": "maml", **_STEPS}, {ENCODING}),
     "maml, first order": ({"name": "maml", "first_order": True, **_STEPS}, {ENCODING}),
@@ -116,6 +120,7 @@ def on(method: str, domain: str) -> str:
 
 # One of each family on every domain; what else there is of it, on the plain network.
 _EVERYWHERE = ("protonet", "matching", "relation", "r2d2", "centroid", "zero_shot", "gp")
+_EVERYWHERE += ("quadratic_probe", "in_context")
 _EVERYWHERE += ("maml", "anil", "meta_sgd", "reptile", "finetune", "scratch", "logistic")
 _OF_COUNTS = ("logistic", "random_forest", "gradient_boosting", "sklearn", "tabpfn", "knn", "similarity", "tanimoto_gp")
 _OF_MAPS = ("relation of maps", "relation of maps, batch norm")
