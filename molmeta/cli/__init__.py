@@ -18,6 +18,7 @@ from molmeta.cli.explain import explain
 from molmeta.cli.export import export
 from molmeta.cli.predict import predict
 from molmeta.cli.report import report
+from molmeta.cli.rescore import rescore
 from molmeta.cli.train import train
 from molmeta.errors import MolmetaError
 
@@ -30,7 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Few-shot molecular property prediction: learn a new assay from a few labelled molecules.",
 )
-for verb in (predict, explain, demo, train, evaluate, compare, report, export, doctor):
+for verb in (predict, explain, demo, train, evaluate, rescore, compare, report, export, doctor):
     app.command()(verb)
 app.add_typer(data_app, name="data")
 

@@ -18,8 +18,9 @@ def evaluate(
         str,
         typer.Argument(
             help="A model's name or file, a run folder, a recipe (its method before any training), a baseline "
-            "(random-forest, random-forest-grid, knn, similarity, logistic, gradient-boosting, tanimoto-gp, tabpfn) or "
-            "module:name of a scikit-learn estimator or of a function (support, query SMILES) -> scores."
+            "(random-forest, random-forest-grid, knn, similarity, logistic, gradient-boosting, tanimoto-gp, tabpfn, "
+            "constant, platt-forest) or module:name of a scikit-learn estimator or of a function (support, query "
+            "SMILES) -> scores."
         ),
     ] = "default",
     protocol: Annotated[

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from molmeta.core.episode import numbered
 from molmeta.core.task import FloatArray, TaskKind
-from molmeta.evaluation.metrics import NORMAL_90, Ranked, reliability
+from molmeta.evaluation.metrics import NORMAL_90, Ranked, hits_within, reliability
 from molmeta.evaluation.results import Result
 from molmeta.evaluation.scores import DrawResult, TaskRecord
 
 HISTOGRAM_BINS = 20
 CURVE_POINTS = 60
 LEVELS = np.arange(0.05, 1.0, 0.05)
+INTERVALS = (0.5, 0.8, 0.9, 0.95)  # that are told in words
+KEPT = (1, 0.75, 0.5, 0.25)  # shares of the predictions, likewise
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,16 +52,20 @@ class Calibration:
         used = weight > 0
         certainty = probabilities if likeliest else np.abs(probabilities - 0.5)
         is_wrong = labels == 0 if likeliest else (probabilities >= 0.5) != labels
-        wrong = np.cumsum(is_wrong[np.argsort(-certainty, kind="stable")])
         kept = np.unique(np.ceil(np.linspace(0.05, 1, CURVE_POINTS) * len(labels)).astype(np.int64))
+        by_certainty = Ranked.of(is_wrong[None], certainty[None], np.ones((1, len(labels)), bool))
         return cls(
             predicted[used] / weight[used],
             observed[used] / weight[used],
             np.histogram(probabilities, HISTOGRAM_BINS, (0, 1))[0] / len(labels),
             float(np.abs(predicted - observed).sum() / len(labels)),
             kept / len(labels),
-            wrong[kept - 1] / kept,
+            np.array([hits_within(by_certainty, np.array([n]))[0] for n in kept]) / kept,
         )
+
+    def accuracy(self, kept: float) -> float:
+        """Share of right predictions among this share of them, the most certain."""
+        return 1 - float(np.interp(kept, self.kept, self.error))
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +74,10 @@ class Coverage:
 
     levels: FloatArray
     observed: FloatArray
+
+    def at(self, level: float) -> float:
+        """Share of values in the central interval of this level."""
+        return float(np.interp(level, self.levels, self.observed))
 
 
 def calibrations(kind: TaskKind, result: Result) -> dict[int, Calibration | Coverage]:
@@ -83,6 +95,17 @@ def calibrations(kind: TaskKind, result: Result) -> dict[int, Calibration | Cove
         elif len(first) and ((second >= 0) & (second <= 1)).all():
             found[size] = Calibration.of(first.astype(np.int64), second, likeliest=kind is TaskKind.MULTICLASS)
     return found
+
+
+def pooled(found: Mapping[int, Calibration | Coverage]) -> dict[str, dict[str, Any]]:
+    """What a result's header says of :func:`calibrations`, by support size."""
+    binned = {str(size): c for size, c in found.items() if isinstance(c, Calibration)}
+    covering = {str(size): c for size, c in found.items() if isinstance(c, Coverage)}
+    return {
+        "pooled_ece": {size: round(c.ece, 5) for size, c in binned.items()},
+        "pooled_accuracy": {size: {str(k): round(c.accuracy(k), 5) for k in KEPT} for size, c in binned.items()},
+        "pooled_coverage": {size: {str(k): round(c.at(k), 5) for k in INTERVALS} for size, c in covering.items()},
+    }
 
 
 def _rows(task: TaskRecord, draw: DrawResult) -> FloatArray:

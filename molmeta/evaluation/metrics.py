@@ -52,7 +52,12 @@ def binary_metrics(
         ranked = Ranked.of(labels, scores, mask)
         finite = np.isfinite(np.where(mask, scores, 0)).all(1)
         one_class = (ranked.share <= 0) | (ranked.share >= 1)
-        decided = {**decisions(labels, scores, mask), **likelihoods(labels, scores, mask), "ece": calibration(ranked)}
+        decided = {
+            **decisions(labels, scores, mask),
+            **by_certainty(labels, scores, mask),
+            **likelihoods(labels, scores, mask),
+            "ece": calibration(ranked),
+        }
         precision, by_chance = average_precision(ranked), chance(ranked)
         ranking = {
             "delta_auprc": precision - ranked.share,
@@ -188,9 +193,15 @@ def roc_auc(ranked: Ranked) -> FloatArray:
 def enrichment(ranked: Ranked) -> FloatArray:
     """Share of actives in the top 1 % (a row at the least) over their share in all."""
     top = np.ceil(EARLY * ranked.rows)
-    inside = np.clip((top[:, None] - ranked.before) / ranked.group, 0, 1)
-    factor: FloatArray = (ranked.positive * inside).sum(1) / top / ranked.share
+    factor: FloatArray = hits_within(ranked, top) / top / ranked.share
     return factor
+
+
+def hits_within(ranked: Ranked, top: FloatArray | IntArray) -> FloatArray:
+    """Actives among the first ``top [d]`` rows; of a group that is cut, as many as in a random order on average."""
+    inside = np.clip((top[:, None] - ranked.before) / ranked.group, 0, 1)
+    hits: FloatArray = (ranked.positive * inside).sum(1)
+    return hits
 
 
 def bedroc(ranked: Ranked) -> FloatArray:
@@ -248,6 +259,14 @@ def decisions(labels: IntArray, probabilities: FloatArray, mask: BoolArray) -> d
         "f1": f1,
         "kappa": (observed - expected) / (1 - expected),
     }
+
+
+def by_certainty(labels: IntArray, probabilities: FloatArray, mask: BoolArray) -> dict[str, FloatArray]:
+    """The accuracy where the least certain predictions are set aside: of the most certain 75, 50 and 25 %."""
+    right = ((probabilities >= 0.5) == (labels == 1)).astype(np.int64)
+    ranked = Ranked.of(right, np.abs(probabilities - 0.5), mask)
+    tops = {share: np.ceil(share / 100 * ranked.rows) for share in (75, 50, 25)}
+    return {f"accuracy_{share}": hits_within(ranked, top) / top for share, top in tops.items()}
 
 
 def likelihoods(labels: IntArray, probabilities: FloatArray, mask: BoolArray) -> dict[str, FloatArray]:

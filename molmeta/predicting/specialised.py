@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from molmeta.bundle import Bundle
 from molmeta.core.ensemble import Encodings, EnsemblePredictor
 from molmeta.core.learner import Prediction
+from molmeta.core.prior import at_prior
 from molmeta.core.random import seed_torch
 from molmeta.core.task import FloatArray, TaskKind
 
@@ -52,11 +53,15 @@ class Labelled:
 
     def without(self, out: NDArray[np.bool_]) -> Labelled | None:
         """The other molecules than those marked ``[n]``; None where they are too few: one, or a class has none."""
-        kept = torch.from_numpy(np.flatnonzero(~out))
-        if len(kept) < 2:
+        rest = self.take(~out)
+        if len(rest.labels) < 2:
             return None
-        rest = replace(self, encoded=tuple(each[kept] for each in self.encoded), labels=self.labels[~out])
         return None if self.kind.is_classification and (rest.shares == 0).any() else rest
+
+    def take(self, kept: NDArray[np.bool_]) -> Labelled:
+        """The molecules that are marked ``[n]``."""
+        rows = torch.from_numpy(np.flatnonzero(kept))
+        return replace(self, encoded=tuple(each[rows] for each in self.encoded), labels=self.labels[kept])
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,9 +115,6 @@ class Specialised:
         return self._shifted(prediction.probabilities.numpy())
 
     def _shifted(self, probabilities: FloatArray) -> FloatArray:
-        """Bayes' rule for another share of actives: the odds change by prior odds over the support's odds."""
         if self.labelled.prior is None:
             return probabilities
-        shifted: FloatArray = probabilities * (self.labelled.base / self.labelled.shares)
-        shifted /= shifted.sum(1, keepdims=True)
-        return shifted
+        return at_prior(probabilities, self.labelled.shares, self.labelled.base)

@@ -41,6 +41,10 @@ METRICS = {
     "roc_auc": Metric("ROC-AUC", "share of (active, inactive) pairs in the right order; 0.5 by chance"),
     "balanced_accuracy": Metric("Balanced accuracy", "mean of sensitivity and specificity at a probability of ½"),
     "accuracy": Metric("Accuracy", "share of rows whose likeliest class is the right one"),
+    **{
+        f"accuracy_{kept}": Metric(f"Accuracy, surest {kept} %", f"accuracy of the most certain {kept} % of the query")
+        for kept in (75, 50, 25)
+    },
     "f1": Metric("F1", "harmonic mean of precision and recall at a probability of ½"),
     "kappa": Metric("Cohen's κ", "agreement beyond chance at a probability of ½"),
     "nll": Metric("NLL", "negative log-likelihood, nats a molecule", -1),
@@ -129,6 +133,7 @@ def protocol(header: Mapping[str, Any], kind: TaskKind) -> list[tuple[str, str]]
         "Fold": _fold(str(asked.get("split", ""))),
         "Labels": _KIND[kind],
         "Draws": _draws(asked, kind) if asked else "",
+        "Query": _query(asked),
         "Seeds": "" if seeds is None else _seeds(seeds),
         "Settings": ", ".join(map(str, settings)) if isinstance(settings, list | tuple) else str(settings),
     }
@@ -141,6 +146,14 @@ def _draws(asked: Mapping[str, Any], kind: TaskKind) -> str:
         is_fsmol = asked.get("source") == "fsmol" and kind is TaskKind.BINARY
         return _FSMOL_DRAWS if is_fsmol else "the source's own: every molecule outside the support is the query"
     return _DRAWS.get(draws, draws)
+
+
+def _query(asked: Mapping[str, Any]) -> str:
+    """Of a result that was scored again at another share of actives."""
+    share, prior = asked.get("query_share"), asked.get("prior")
+    kept = "" if share is None else f"sub-sampled to {float(share):.3g} actives"
+    known = "" if prior is None else f"probabilities are told a share of {float(prior):.3g}"
+    return "; ".join(filter(None, [kept, known]))
 
 
 def _fold(split: str) -> str:

@@ -43,6 +43,9 @@ BASELINES: Mapping[str, Mapping[str, Any]] = {
     "gradient-boosting": {"name": "gradient_boosting"},
     "tanimoto-gp": {"name": "tanimoto_gp"},
     "tabpfn": {"name": "tabpfn"},
+    # What probabilities are measured by: the support's share for every molecule, and a forest that was calibrated.
+    "constant": {"name": "sklearn", "estimator": "sklearn.dummy:DummyClassifier", "params": {"strategy": "prior"}},
+    "platt-forest": {"name": "sklearn", "estimator": "molmeta.scoring.platt:PlattForest"},
 }
 
 

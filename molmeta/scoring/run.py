@@ -22,7 +22,7 @@ from molmeta.core.learner import Learner
 from molmeta.core.task import Task, TaskKind, TaskSource
 from molmeta.domains.molecules.workers import start_worker
 from molmeta.errors import ConfigError, MolmetaError
-from molmeta.evaluation.calibration import Calibration, calibrations
+from molmeta.evaluation.calibration import calibrations, pooled
 from molmeta.evaluation.fewshot import DrawRule, ScoreFunction, evaluate_task
 from molmeta.evaluation.results import Parts, Result, finish, score_folder, task_digest, write_scores
 from molmeta.evaluation.scores import TaskRecord
@@ -97,7 +97,9 @@ def evaluate(
             for i, _ in enumerate(chain([""], finished), start=len(tasks) - len(todo)):
                 if progress is not None:
                     progress(i, len(tasks))
-        result = _complete(folder, method, candidate, source, tasks)
+        training = Training.of(candidate.bundle, source)
+        records = [_record(task, source, training) for task in tasks]
+        result = complete(folder, method, records, overlap(records, training))
     if out is not None and Path(out).suffix not in TABLES:
         return result
     if out is not None:
@@ -200,21 +202,25 @@ def _on_workers(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _complete(folder: Path, method: str, candidate: Candidate, source: TaskSource, tasks: list[Task]) -> Result:
-    """Score what was predicted and write the tables."""
-    training = Training.of(candidate.bundle, source)
-    records = [_record(task, source, training) for task in tasks]
+def complete(folder: Path, method: str, records: list[TaskRecord], seen: Mapping[str, Any]) -> Result:
+    """Score what was predicted and write the tables.
+
+    Args:
+        folder: a result folder whose draws are all there.
+        method: its name.
+        records: its tasks.
+        seen: what the model was trained on of them (see ``scoring.overlap``).
+    """
     scores = score_folder(folder, records)
     header = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    refused = [refusal for task in tasks for refusal in Parts(folder).read(task.name)[1]]
+    refused = [refusal for record in records for refusal in Parts(folder).read(record.name)[1]]
     header |= {
-        "overlap": overlap(records, training),
+        "overlap": dict(seen),
         "refused": {str(n): sum(r.support_size == n for r in refused) for n in header["protocol"]["sizes"]},
         "refused_because": {str(r.support_size): r.reason for r in reversed(refused)},  # the first of each size
     }
     result = Result(method, header, scores, folder, {record.name: record for record in records})
-    found = calibrations(result.kind, result)
-    header["pooled_ece"] = {str(n): round(c.ece, 5) for n, c in found.items() if isinstance(c, Calibration)}
+    header |= pooled(calibrations(result.kind, result))
     write_whole(folder / "result.json", json.dumps(header, indent=1).encode())
     finish(folder, method, records, scores)
     return result

@@ -64,7 +64,20 @@ def _notes(result: Result, metric: str) -> list[str]:
         found.append(f"A random ranking's delta_auprc is a little above 0: {above}.")
     if pooled := result.header.get("pooled_ece"):
         found.append(f"ece pooled over tasks: {', '.join(f'{ece:.3f} at {n}' for n, ece in pooled.items())}.")
+    if kept := result.header.get("pooled_accuracy"):
+        found.append(f"Right of the most certain predictions of all tasks: {_by_level(kept)}.")
+    if inside := result.header.get("pooled_coverage"):
+        found.append(f"Values of all tasks inside the predicted central interval: {_by_level(inside)}.")
     return found
+
+
+def _by_level(found: Mapping[str, Mapping[str, float]]) -> str:
+    """``of 50 %: .512 at 16, .498 at 32; of 80 %: ...`` from size to level to share."""
+    levels: dict[str, list[str]] = {}
+    for size, shares in found.items():
+        for level, share in shares.items():
+            levels.setdefault(level, []).append(f"{share:.3f} at {size}")
+    return "; ".join(f"of {float(level):.0%}: {', '.join(shares)}" for level, shares in levels.items())
 
 
 def audit(result: Result) -> list[str]:
@@ -139,7 +152,7 @@ def unlike(results: Sequence[Result]) -> list[str]:
     """A warning for each way in which results were not asked alike."""
     asked = [result.header["protocol"] for result in results if result.header]
     found = []
-    for key in ("source", "split", "kind", "draws", "settings"):
+    for key in ("source", "split", "kind", "draws", "settings", "query_share"):
         answers = {str(protocol.get(key)): None for protocol in asked}
         if len(answers) > 1:
             found.append(f"Not asked alike: {key} {' and '.join(answers)}")

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import norm
 
 from molmeta.core.task import TaskKind
-from molmeta.evaluation.calibration import Calibration, Coverage, _rows, calibrations
+from molmeta.evaluation.calibration import Calibration, Coverage, _rows, calibrations, pooled
 from molmeta.evaluation.results import Result
 from molmeta.evaluation.scores import DrawResult, TaskRecord
 from tests.made_results import made_result
@@ -83,3 +83,23 @@ def test_the_classes_of_an_n_way_draw_are_its_own() -> None:
     said = np.array([[0.9, 0.1], [0.8, 0.2]])  # of classes 4 and 7
     draw = DrawResult(1, 0, np.array([0, 1]), np.array([2, 3]), said, classes=np.array([4, 7]))
     assert _rows(task, draw).tolist() == [[1.0, 0.0], [0.9, 0.8]]
+
+
+def test_predictions_that_are_as_sure_are_set_aside_together() -> None:
+    found = Calibration.of(np.repeat([1, 0], [30, 70]), np.full(100, 0.3))
+    assert found.error == pytest.approx(0.3)
+
+
+def test_the_header_tells_accuracy_and_coverage_by_size(tmp_path: Path) -> None:
+    binary = calibrations(TaskKind.BINARY, Result.read(made_result(tmp_path / "a", sizes=[8])))
+    found = binary[8]
+    assert isinstance(found, Calibration)
+    said = pooled(binary)
+    assert said["pooled_accuracy"]["8"]["1"] == pytest.approx(1 - found.error[-1], abs=1e-5)
+    assert said["pooled_accuracy"]["8"]["0.25"] > said["pooled_accuracy"]["8"]["1"]
+    values = Result.read(made_result(tmp_path / "b", kind=TaskKind.REGRESSION, sizes=[8]))
+    covered = pooled(calibrations(TaskKind.REGRESSION, values))["pooled_coverage"]["8"]
+    rows = np.concatenate([_rows(values.tasks[t], d) for t in values.tasks for d in values.draws(t)], axis=1)
+    for level, share in covered.items():
+        half = norm.ppf((1 + float(level)) / 2)
+        assert share == pytest.approx(np.mean(np.abs(rows[0]) <= half * rows[1]), abs=1e-5)

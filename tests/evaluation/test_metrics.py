@@ -191,3 +191,19 @@ def test_constant_values_have_no_rank_correlation_and_no_r2() -> None:
     assert np.isnan(regression_metrics(flat, rising, np.array([0.0]))["spearman"][0])
     assert np.isnan(regression_metrics(rising, flat, np.array([0.0]))["spearman"][0])
     assert np.isnan(regression_metrics(flat, rising, np.array([1.0]))["r2"][0])
+
+
+def test_the_accuracy_of_the_surest_is_that_of_the_rows_farthest_from_a_half(rng: np.random.Generator) -> None:
+    labels, probabilities = draws(rng, 3, 41, step=1e-9)
+    found = binary_metrics(labels, probabilities)
+    for kept in (75, 50, 25):
+        for i in range(3):
+            surest = np.argsort(-np.abs(probabilities[i] - 0.5))[: int(np.ceil(kept * 41 / 100))]
+            expected = oracle.accuracy_score(labels[i, surest], probabilities[i, surest] >= 0.5)
+            assert found[f"accuracy_{kept}"][i] == pytest.approx(expected)
+
+
+def test_where_all_are_as_sure_setting_some_aside_changes_nothing() -> None:
+    labels = np.repeat([1, 0], [30, 70])
+    found = metrics_of_draw(labels, np.full(100, 0.3))
+    assert [found[f"accuracy_{kept}"] for kept in (75, 50, 25)] == pytest.approx([0.7] * 3)
