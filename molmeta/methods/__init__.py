@@ -5,8 +5,10 @@ from molmeta.core.registry import Registry
 METHODS = Registry(
     "method",
     {
+        "adkf": "molmeta.methods.adkf:ADKF",
         "anil": "molmeta.methods.anil:ANIL",
         "centroid": "molmeta.methods.centroid:Centroid",
+        "dkt": "molmeta.methods.adkf:DKT",
         "finetune": "molmeta.methods.finetune:FineTune",
         "gp": "molmeta.methods.gp:GaussianProcess",
         "gradient_boosting": "molmeta.methods.scikit:GradientBoosting",

@@ -47,6 +47,9 @@ _METHODS: dict[str, tuple[Tables, set[str]]] = {  # its settings, and each law t
     "in_context": ({"name": "in_context", "width": 8, "heads": 2}, {NUMBERS}),
     "in_context without prior": ({"name": "in_context", "width": 8, "heads": 2, "prior": False}, set()),
     "known_assays": ({"name": "known_assays"}, {NUMBERS}),
+    "adkf": ({"name": "adkf"}, set()),
+    "adkf, not implicit": ({"name": "adkf", "implicit": False, "kernel": "rbf"}, set()),
+    "dkt": ({"name": "dkt"}, set()),
     "maml": ({"name": "maml", **_STEPS}, {ENCODING}),
     "maml, first order": ({"name": "maml", "first_order": True, **_STEPS}, {ENCODING}),
     "maml, fixed head": ({"name": "maml", **_FIXED, **_STEPS}, {ENCODING, NUMBERS, WAYS}),
@@ -119,7 +122,7 @@ def on(method: str, domain: str) -> str:
 
 
 # One of each family on every domain; what else there is of it, on the plain network.
-_EVERYWHERE = ("protonet", "matching", "relation", "r2d2", "centroid", "zero_shot", "gp")
+_EVERYWHERE = ("protonet", "matching", "relation", "r2d2", "centroid", "zero_shot", "gp", "adkf", "dkt")
 _EVERYWHERE += ("quadratic_probe", "in_context")
 _EVERYWHERE += ("maml", "anil", "meta_sgd", "reptile", "finetune", "scratch", "logistic")
 _OF_COUNTS = ("logistic", "random_forest", "gradient_boosting", "sklearn", "tabpfn", "knn", "similarity", "tanimoto_gp")
