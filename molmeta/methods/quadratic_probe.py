@@ -4,7 +4,7 @@
 
 Both are fitted to the support, one with the other held, from w_k the mean of class k:
 
-    M_k <- ((1 - l) C_k + l I)^-1,   C_k = sum over class k of (z_i - w_k)(z_i - w_k)' / max(n_k - 1, 1)
+    M_k <- ((1 - l) C_k + l I)^-1,   C_k = mean over class k of (z_i - w_k)(z_i - w_k)'
     w_k <- w_k + s / n  sum_i (1[y_i = k] - p(y_i = k | x_i)) (z_i - w_k)
 
 The first is the closed form of the metric; its shrinkage l keeps M_k bounded where a class has few rows. The second is
@@ -12,7 +12,7 @@ a gradient step of the cross-entropy, measured in the metric itself (times M_k^-
 and s are learned with the embedding; with ``frozen`` the embedding stays as another run left it, as in the paper.
 
 A centre is a weighted mean of the rows, w_k = Z' a_k, so that inner products are all that is needed, at any width. With
-A the rows of class k less w_k, and b = (1 - l) / max(n_k - 1, 1), Woodbury's identity gives
+A the rows of class k less w_k, and b = (1 - l) / n_k, Woodbury's identity gives
 
     d_k(z) = ( ||z - w_k||^2 - b u' (l I + b A A')^-1 u ) / l,   u = A (z - w_k)
 
@@ -126,10 +126,10 @@ class Fitted:
         self.targets, self.weights, self.shrinkage = targets, weights, shrinkage
         self.to_centre = weights @ gram  # [t, k, n] z_i' w_k
         self.length = (self.to_centre * weights).sum(-1)  # [t, k] ||w_k||^2
-        self.factor_of_count = (1 - shrinkage) / (targets.sum(-1) - 1).clamp(min=1)  # [t, k] b
+        self.share = (1 - shrinkage) / targets.sum(-1).clamp(min=1)  # [t, k] b
         within = self._offsets(gram[:, None], self.to_centre) * targets[:, :, None]
         identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-        self.factor = torch.linalg.cholesky(shrinkage * identity + self.factor_of_count[..., None, None] * within)
+        self.factor = torch.linalg.cholesky(shrinkage * identity + self.share[..., None, None] * within)
 
     def distance(self, across: torch.Tensor) -> torch.Tensor:
         """``[t, k, m]`` d_k(z), less ||z||^2 / l, which is common to the classes.
@@ -140,7 +140,7 @@ class Fitted:
         to_centre = self.weights @ across.mT  # [t, k, m] z' w_k
         offsets = self._offsets(across.mT[:, None], to_centre)
         explained = torch.linalg.solve_triangular(self.factor, offsets, upper=False).square().sum(-2)
-        relative: torch.Tensor = self.length[..., None] - 2 * to_centre - self.factor_of_count[..., None] * explained
+        relative: torch.Tensor = self.length[..., None] - 2 * to_centre - self.share[..., None] * explained
         return relative / self.shrinkage
 
     @property
