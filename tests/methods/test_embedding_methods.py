@@ -31,6 +31,8 @@ OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
     "r2d2": ("r2d2", {}),
     "r2d2, logistic": ("r2d2", {"solver": "logistic"}),
     "gp": ("gp", {}),
+    "quadratic_probe": ("quadratic_probe", {}),
+    "in_context": ("in_context", {"width": 8}),
     "adkf": ("adkf", {}),
     "dkt": ("dkt", {}),
     "finetune": ("finetune", {"heads": 8, "inner_steps": 3}),

@@ -18,8 +18,8 @@ pytestmark = pytest.mark.usefixtures("float64")
 SHAPES = [(6, 5, 2), (9, 3, 2), (4, 11, 2)]
 TABLES = {name: tables for name, (tables, _) in ALL.items()} | {"centroid, not centred": {"name": "centroid"}}
 SHARING = ("protonet", "protonet, cosine", "protonet, attention", "matching", "centroid, not centred")
-SHARING += ("gp", "gp without prior", "adkf", "dkt")
-OTHERS = ("protonet, mahalanobis", "matching, full context", "centroid", "relation", "r2d2")
+SHARING += ("gp", "gp without prior", "adkf", "dkt", "quadratic_probe", "quadratic_probe, discriminant")
+OTHERS = ("protonet, mahalanobis", "matching, full context", "centroid", "relation", "r2d2", "in_context")
 
 
 def drawn(kind: TaskKind, width: int = 6) -> EpisodeBatch:
