@@ -17,7 +17,8 @@ As in the paper, C is Matern-5/2, m = sqrt(median(d^2) / 2) over the support's p
 length at m and of the noise at .1 (classes) or .01 (values), both within w = 1/4. Ours: the prior's modes theta0 only
 start there and are learned, so that w = 0 is DKT; the amplitude has a prior as well (w = 1), without which a support of
 one value has no optimum; y is -1 and 1, one class against the rest, less its mean; logits are the means, shrunk where
-the variance is large: c mean / sqrt(1 + v var), c and v learned.
+the variance is large: c mean / sqrt(1 + v var), c and v learned; DKT, too, is trained by the queries' loss, where its
+paper takes the marginal likelihood of all rows.
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ def rbf(squared: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor
     return similar, squared * similar, squared * (squared - 2) * similar
 
 
+_FLOOR = 1e-3  # added to s^2, so that the Cholesky factor of repeated rows exists
 SIMILARITIES: dict[str, Similarity] = {"matern": matern, "rbf": rbf}
 
 
@@ -169,8 +171,7 @@ class Process:
         similar = [own * part * self.pairs for part in self.similarity(self.squared / length**2)]
         diagonal = self.identity * self.mask
         white = noise * diagonal
-        # Kept away from singular, so that the Cholesky factor of repeated rows exists.
-        whole = similar[0] + white + 1e-3 * diagonal + self.identity - diagonal
+        whole = similar[0] + white + _FLOOR * diagonal + self.identity - diagonal
         return whole, torch.stack([similar[1], similar[0], white, similar[2]])
 
     def objective(self, start: torch.Tensor, moved: torch.Tensor) -> Objective:
@@ -243,7 +244,7 @@ class Posterior:
         similar = self.process.similarity(squared / (self.process.unit * self.length**2))[0]
         across = self.own * similar * self.process.mask.mT
         explained = torch.linalg.solve_triangular(self.factor, across.mT, upper=False).square().sum(-2)
-        variance = (self.own[..., 0] - explained).clamp(min=0) + self.noise[..., 0] + 1e-3
+        variance = (self.own[..., 0] - explained).clamp(min=0) + self.noise[..., 0] + _FLOOR
         return self.process.base + across @ self.solved, variance
 
 

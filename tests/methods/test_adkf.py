@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import gpytorch
@@ -159,6 +160,19 @@ def test_the_fit_is_where_scipy_finds_the_best_posterior_of_scikit_learn_s_proce
     assert found.objective(at, polished).gradient.abs().max() < 1e-12
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_single_precision_finds_the_same_fit(kind: TaskKind) -> None:
+    shapes = [(n, 2, KINDS[kind]) for n in (3, 16, 64, 128)]
+    start, one = torch.tensor([0.0, 0.0, -3.0]), padded(kind, shapes)
+    fits = []
+    for dtype in (torch.float32, torch.float64):
+        cast = {name: part.to(dtype) for name, part in vars(one).items() if name in ("support", "targets", "query")}
+        found = Process(replace(one, **cast), adkf.matern)
+        at = start.to(dtype)
+        fits.append(adkf.newton(found, at, found.fit(at, 30), steps=2).double())
+    torch.testing.assert_close(*fits, rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_meta_gradient_is_the_slope_of_the_whole_objective_with_its_fits(kind: TaskKind, kernel: str) -> None:
@@ -225,7 +239,7 @@ def test_the_unit_of_the_length_is_the_median_heuristic_of_the_support_without_r
     one = padded(REGRESSION, [(9, 3, 0), (6, 2, 0)])
     support = one.support.clone()
     support[0, 8] = support[0, 0]
-    units = Process(PaddedEpisodes(**{**vars(one), "support": support}), adkf.matern).unit.flatten()
+    units = Process(replace(one, support=support), adkf.matern).unit.flatten()
     for rows, unit in zip((support[0], support[1, :6]), units, strict=True):
         squares = pairwise_distances(rows.numpy(), metric="sqeuclidean")[np.triu_indices(len(rows), 1)]
         # torch takes the lower of the two middle ones
