@@ -129,9 +129,11 @@ class InContext(EmbeddingLearner):
         if not self._has_prior(episodes.kind):
             return None
         shares = episodes.class_counts().log()[:, None]
-        return self.conditioned(_unseen(episodes)), lambda query: HeadOutput(
-            logits=shares.expand(-1, query.shape[1], -1)
-        )
+
+        def share(query: torch.Tensor) -> HeadOutput:
+            return HeadOutput(logits=shares.expand(-1, query.shape[1], -1))
+
+        return self.conditioned(_unseen(episodes)), share
 
     def query_loss(
         self, episodes: PaddedEpisodes, batch: EpisodeBatch, layout: Layout
@@ -157,9 +159,11 @@ class InContext(EmbeddingLearner):
         mark = self.marks[2 if episodes.kind.is_classification else 3]
         tokens = self.embed(episodes.support)[:, None] + self.marks[1] + labels[..., None] * mark
         states, mask = [tokens.flatten(0, 1)], _each(episodes.support_mask, labels.shape[1])
-        for layer in self.layers if mask.shape[1] else ():
+        if not mask.shape[1]:  # there is nothing to read
+            return states * (len(self.layers) + 1)
+        for layer in self.layers:
             states.append(layer(states[-1], states[-1], mask, itself=False))
-        return states if mask.shape[1] else states * (len(self.layers) + 1)  # nothing was read
+        return states
 
     def _answer(self, episodes: PaddedEpisodes, states: list[torch.Tensor], query: torch.Tensor) -> HeadOutput:
         """What is said of ``query [t, m, d]``, the support having been read."""
@@ -188,7 +192,10 @@ def _logits(episodes: PaddedEpisodes, scores: torch.Tensor, said: torch.Tensor) 
 
 
 def _value(values: torch.Tensor, attention: torch.Tensor, said: torch.Tensor) -> HeadOutput:
-    """The mixture of Gaussians at ``values [t, n]`` under ``attention [t, m, n]``, moved by what a token says."""
+    """The mixture of Gaussians at ``values [t, n]`` under ``attention [t, m, n]``, moved by what a token says.
+
+    Each Gaussian's deviation is e^-0.7 at the start.
+    """
     mean = (attention @ values[..., None])[..., 0]
     spread = (attention * (values[:, None] - mean[..., None]).square()).sum(-1)
     return HeadOutput(mean=mean + said[..., 1], deviation=(spread + (2 * said[..., 2] - 1.4).exp()).sqrt())
