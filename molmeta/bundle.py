@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from molmeta.core.ensemble import Encodings, EnsemblePredictor
 from molmeta.core.episode import LabelledSet
-from molmeta.core.learner import Learner
+from molmeta.core.learner import Knowing, Learner
 from molmeta.core.networks import require_classes
 from molmeta.core.task import Inputs, TaskKind
 from molmeta.domains import BACKBONES
@@ -56,6 +56,8 @@ class Bundle:
         temperature: support size -> what logits are divided by (straight lines between in log size); empty: 1.
         training_structures: sorted 32-bit hashes of the training molecules (see ``scoring.overlap``), or None.
     """
+        curves: kind -> how quality grows with labels (see ``predicting.outlook``); empty where nobody learned it. They
+            change no prediction, and so not the digest.
 
     members: Sequence[Member]
     card: Mapping[str, Any] = field(default_factory=dict)
@@ -63,6 +65,7 @@ class Bundle:
     temperature: Mapping[int, float] = field(default_factory=dict)
     training_structures: NDArray[np.uint32] | None = None
 
+    curves: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     def __post_init__(self) -> None:
         if not self.members:
             raise ModelFileError("a bundle needs one learner or more")
@@ -95,6 +98,7 @@ class Bundle:
                 {int(size): float(t) for size, t in header["temperature"].items()},
                 _hashes(tensors),
             ), header.get("extra", {})
+                dict(header.get("curves", {})),
         except (MolmetaError, RuntimeError, KeyError, TypeError, AttributeError, ValueError) as error:
             raise ModelFileError(
                 f"{path} is damaged, or was written by another version of molmeta ({_first_line(error)}). Fetch or "
@@ -118,7 +122,8 @@ class Bundle:
             tensors["training/structures"] = torch.from_numpy(self.training_structures.view(np.int32))
         if self.reference:
             tensors |= {f"reference/{name}": tensor for name, tensor in self.reference.tensors().items()}
-        save_tensors(Path(path), tensors, self._header() | ({"extra": dict(extra)} if extra else {}))
+        further = {"curves": dict(self.curves), "extra": dict(extra or {})}
+        save_tensors(Path(path), tensors, self._header() | {name: each for name, each in further.items() if each})
 
     def _header(self) -> dict[str, Any]:
         return {
@@ -209,6 +214,14 @@ class Bundle:
 def shipped() -> list[str]:
     """The names of the package's own bundles."""
     return sorted(path.stem for path in _MODELS.glob(f"*{SUFFIX}"))
+    def knows(self, encoded: Encodings) -> NDArray[np.bool_]:
+        """``[n]`` whether some member knows each molecule from other assays; few methods keep them."""
+        known = np.zeros(len(encoded[0]), bool)
+        for member, inputs in zip(self.members, encoded, strict=True):
+            if isinstance(member.learner, Knowing):
+                known |= member.learner.knows(inputs).cpu().numpy()
+        return known
+
 
 
 def find(name_or_path: str | Path) -> Path:

@@ -30,7 +30,9 @@ from molmeta.errors import ConfigError, InputError, ModelFileError, SupportError
 from molmeta.estimator_inputs import as_labels, as_numbers, as_smiles, refused_error
 from molmeta.files import check_writable
 from molmeta.predicting.assay import AssayModel, AssayPrediction, check_prior, predict_molecules
+from molmeta.predicting.outlook import MORE, Outlook, outlook
 from molmeta.predicting.reasons import Reasons, explain_molecules
+from molmeta.predicting.selection import Goal, Suggestions, suggest
 
 OnInvalid = Literal["raise", "nan"]
 T = TypeVar("T")
@@ -148,6 +150,37 @@ class _FewShot(BaseEstimator):  # type: ignore[misc]
             X, lambda smiles, molecules: explain_molecules([self.assay_], smiles, molecules)[0][1]
         )
         return Reasons.concatenate(made or [Reasons.blank(self.assay_)]).among(smiles, refused)
+
+    def outlook(self, more: Sequence[int] = MORE) -> Outlook:
+        """How good predictions are to be expected now and after so many ``more`` labels, for molecules like
+        ``smiles_``; ``print`` it.
+
+        Raises:
+            NotFittedError: it has not been fitted.
+            ModelFileError: the model holds no curves for such labels.
+            SupportError: the support is too small for an estimate.
+        """
+        check_is_fitted(self, "assay_")
+        return outlook(self.assay_, more)
+
+    def suggest(self, X: Any, n: int = 8, goal: Goal = "model") -> Suggestions:
+        """Which ``n`` molecules of a library ``X`` to measure next; ``print`` them.
+
+        Args:
+            X: SMILES. With ``on_invalid="nan"`` those that cannot be read are not chosen.
+            n: how many, to be measured as one batch.
+            goal: ``model`` teaches the model most, ``hits`` are the likeliest actives or the largest values.
+
+        Raises:
+            NotFittedError: it has not been fitted.
+            InputError: molecules cannot be read, or the library is too small.
+            ConfigError: n or goal is out of range.
+        """
+        blocks, _, refused = self._in_blocks(X, lambda smiles, molecules: (smiles, molecules))
+        positions = np.flatnonzero([not reason for reason in refused])
+        ends = np.cumsum([len(smiles) for smiles, _ in blocks])
+        parts = zip(np.split(positions, ends[:-1]), blocks, strict=True) if blocks else ()
+        return suggest(self.assay_, ((place, *block) for place, block in parts), n, goal)
 
     def save(self, path: str | Path) -> None:
         """Write the fitted object as one file: the model itself, the support and the settings; no pickle.

@@ -31,6 +31,7 @@ def export(
     reference: Reference | None = None,
     temperature: Mapping[int, float] | None = None,
     training_structures: NDArray[np.uint32] | None = None,
+    curves: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Bundle:
     """Make one bundle of one or more run folders, and write it with its card beside it as ``<name>.md``.
 
@@ -40,14 +41,15 @@ def export(
         out: the file to write.
         card: what a reader should know of the model.
         reference: see :func:`sample_reference`.
-        temperature, training_structures: see :class:`~molmeta.bundle.Bundle`.
+        temperature, training_structures, curves: see :class:`~molmeta.bundle.Bundle`.
 
     Raises:
         ModelFileError: a run has no weights, or they do not fit its configuration.
     """
     if out.suffix != SUFFIX:
         raise ModelFileError(f"{out} does not end in {SUFFIX}")
-    bundle = Bundle([member_of_run(run) for run in runs], dict(card), reference, temperature or {}, training_structures)
+    members = [member_of_run(run) for run in runs]
+    bundle = Bundle(members, dict(card), reference, temperature or {}, training_structures, curves or {})
     bundle.save(out)
     write_whole(out.with_suffix(".md"), card_text(bundle).encode())
     return bundle
@@ -91,6 +93,8 @@ def sample_reference(source: FSMol, size: int = 2000, share: float = 0.1) -> Ref
 def card_text(bundle: Bundle) -> str:
     """The card as Markdown."""
     card = dict(bundle.card)
+    if bundle.curves:
+        card["curves of quality with more labels"] = bundle.curves
     lines = [f"# {card.pop('name', 'A molmeta model')}", ""]
     for key, value in card.items():
         if isinstance(value, Mapping):

@@ -165,7 +165,7 @@ def make_trainer(recipe: Recipe, source: TaskSource, folder: Path, device: str =
     if recipe.training.init:
         start_from(learner, Path(recipe.training.init))
     batches = MetaBatches(
-        _read_half(learner, source),
+        read_half(learner, source),
         recipe.episodes,
         tasks_per_step=recipe.training.tasks_per_step,
         regression=recipe.training.regression,
@@ -181,8 +181,12 @@ def read_training(learner: Learner, source: TaskSource) -> None:
         read(source, source.tasks(Split.TRAIN, TaskKind.BINARY))
 
 
-def _read_half(learner: Learner, source: TaskSource) -> TaskSource:
-    """Such a backbone reads the assays of half of the targets; the others are left to draw episodes from."""
+def read_half(learner: Learner, source: TaskSource) -> TaskSource:
+    """Such a backbone reads the assays of half of the targets; the others are left to draw episodes from.
+
+    Returns:
+        The source without what was read; the source itself where the backbone keeps nothing.
+    """
     read = getattr(learner.backbone, "read", None)
     if read is None:
         return source

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from molmeta.core.task import Split, TaskKind, TaskSource
 from molmeta.domains.molecules.fsmol import FSMol
 from molmeta.evaluation.fewshot import default_draw, evaluate
 from molmeta.evaluation.statistics import summarise
-from molmeta.export import export, sample_reference
+from molmeta.export import card_text, export, sample_reference
+from molmeta.files import write_whole
 from molmeta.recipe import Recipe, make_source
 from molmeta.scoring.candidates import BundleModel
+from molmeta.scoring.curves import learn_curves
 from molmeta.scoring.overlap import training_structures
 
 SIZES = (16, 32, 64, 128)
@@ -26,13 +29,14 @@ def ship(
 ) -> Bundle:
     """Write a bundle of ``runs`` with a card: commands, seeds, training tasks and, with ``score``, its scores.
 
-    The scores are those of the weights as they are stored, in half precision.
+    The scores are those of the weights as they are stored, in half precision. Of a model for molecules, the learning
+    curves are measured, too.
 
     Args:
         runs: finished run folders, of one source.
         out: the file.
         name, licence: for the card.
-        score: evaluate on the source's valid and held-out tasks, ten draws of each size.
+        score: evaluate on the source's valid and held-out tasks, ten draws of each size, and learn the curves.
         advance: called with 1 for each task that was scored.
     """
     recipe = Recipe.of(Recipe.read(runs[0] / "config.toml"))
@@ -43,7 +47,25 @@ def ship(
     bundle = export(runs, out, card, reference, training_structures=seen)
     if score:
         card["scores"] = _scores(bundle, source, advance)
-        bundle = export(runs, out, card, reference, training_structures=seen)
+        curves = learn_curves(bundle, source, advance) if isinstance(source, FSMol) else {}
+        bundle = export(runs, out, card, reference, training_structures=seen, curves=curves)
+    return bundle
+
+
+def add_curves(model: Path, advance: Callable[[int], None] = lambda _: None) -> Bundle:
+    """Learn a model file's curves of quality with more labels, and write them into it and its card.
+
+    Weights and scores stay. The assays are those of the source that its first recipe names.
+
+    Args:
+        model: a file that :func:`ship` wrote.
+        advance: called with 1 for each assay that was drawn.
+    """
+    bundle, extra = Bundle.load_with_extra(model)
+    source = make_source(Recipe.of(bundle.card["recipes"][0]))
+    bundle = replace(bundle, curves=learn_curves(bundle, source, advance))
+    bundle.save(model, extra)
+    write_whole(model.with_suffix(".md"), card_text(bundle).encode())
     return bundle
 
 

@@ -16,6 +16,7 @@ from molmeta.cli.doctor import doctor
 from molmeta.cli.evaluate import evaluate
 from molmeta.cli.explain import explain
 from molmeta.cli.export import export
+from molmeta.cli.plan import plan
 from molmeta.cli.predict import predict
 from molmeta.cli.report import report
 from molmeta.cli.rescore import rescore
@@ -31,7 +32,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Few-shot molecular property prediction: learn a new assay from a few labelled molecules.",
 )
-for verb in (predict, explain, demo, train, evaluate, rescore, compare, report, export, doctor):
+for verb in (predict, explain, plan, demo, train, evaluate, rescore, compare, report, export, doctor):
     app.command()(verb)
 app.add_typer(data_app, name="data")
 

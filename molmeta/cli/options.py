@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -38,22 +37,19 @@ def request(
     positive: str | None,
     threshold: float | None,
     active: str | None,
-    out: Path | None,
+    query: str | None = None,
     **others: Any,
 ) -> Any:
-    """What the options of a verb that predicts ask for, as a :class:`~molmeta.predicting.request.PredictRequest`."""
+    """What the options of a verb that reads a support ask for: a :class:`~molmeta.predicting.request.PredictRequest`;
+    without a query, a ``SupportRequest``."""
     from molmeta.domains.molecules.labels import LabelRule
-    from molmeta.predicting.request import PredictRequest
+    from molmeta.predicting.request import PredictRequest, SupportRequest
 
     columns = smiles_column or []
     if len(columns) > 2:
         raise typer.BadParameter("--smiles-column is given once, or twice: for the support, then for the query")
     rule: Any = {"kind": kind, "positive": positive, "threshold": threshold, "active": active}
-    return PredictRequest(
-        out=out,
-        smiles_column=columns[0] if columns else None,
-        query_smiles_column=columns[-1] if columns else None,
-        labels=label,
-        rule=LabelRule(**rule),
-        **others,
-    )
+    others |= {"labels": label, "rule": LabelRule(**rule), "smiles_column": columns[0] if columns else None}
+    if query is None:
+        return SupportRequest(**others)
+    return PredictRequest(query=query, query_smiles_column=columns[-1] if columns else None, **others)

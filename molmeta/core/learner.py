@@ -93,6 +93,15 @@ class PriorPredictor(Predictor, Protocol):
         ...
 
 
+@runtime_checkable
+class Knowing(Protocol):
+    """A learner that keeps what other tasks said of single rows."""
+
+    def knows(self, inputs: Inputs) -> torch.Tensor:
+        """``[n]`` bool: whether it knows each row of ``inputs`` (raw, or encoded) from other tasks."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Laws:
     """What a method promises; the contract tests hold it to each.

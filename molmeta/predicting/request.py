@@ -25,37 +25,48 @@ BLOCK_ROWS = 2048
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictRequest:
-    """What to predict, and how.
+class SupportRequest:
+    """What to learn from, and with which model.
 
     Attributes:
-        support, query: files, or ``-`` for standard input; the query may be a single SMILES.
-        out: where the table goes; None is standard output.
+        support: a file, or ``-`` for standard input.
         model: a bundle's name or file.
-        smiles_column, query_smiles_column: the column of structures in each table; None finds it.
+        smiles_column: the column of structures; None finds it.
         labels, assay_column: columns of the support; None finds them.
         rule: what is said of the labels.
         prior: expected share of actives in the query.
         on_invalid: what becomes of molecules that cannot be used. None: ``raise`` for the support, ``keep`` for the
             query.
         device: auto, cpu, cuda or cuda:N.
-        force: overwrite ``out``.
-        workers: processes that featurise; None takes every core for a long query.
-        reasons: support molecules to name for each prediction; 0: no reasons.
     """
 
     support: str
-    query: str
-    out: Path | None = None
     model: str = "default"
     smiles_column: str | None = None
-    query_smiles_column: str | None = None
     labels: Sequence[str] | None = None
     assay_column: str | None = None
     rule: LabelRule = field(default_factory=LabelRule)
     prior: float | None = None
     on_invalid: OnInvalid | None = None
     device: str = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictRequest(SupportRequest):
+    """What to predict, and how.
+
+    Attributes:
+        query: a file, ``-`` for standard input (one of support and query), or a single SMILES.
+        out: where the table goes; None is standard output.
+        query_smiles_column: the query's column of structures; None finds it.
+        force: overwrite ``out``.
+        workers: processes that featurise; None takes every core for a long query.
+        reasons: support molecules to name for each prediction; 0: no reasons.
+    """
+
+    query: str
+    out: Path | None = None
+    query_smiles_column: str | None = None
     force: bool = False
     workers: int | None = None
     reasons: int = 0
@@ -109,8 +120,8 @@ class Opened:
         return chain([self.first], self.rest)
 
 
-def open_request(request: PredictRequest, say: Say) -> Opened:
-    """Read what a request names, and say what was found.
+def open_support(request: SupportRequest, say: Say) -> tuple[Support, Bundle]:
+    """Read the support and the model that a request names, and say what was found.
 
     Raises:
         MolmetaError: something of it cannot be used.
@@ -132,6 +143,16 @@ def open_request(request: PredictRequest, say: Say) -> Opened:
             f"model {request.model} is transductive: its predictions depend on which molecules are predicted together, "
             "and a table is read in blocks. Use another model, or FewShotClassifier in Python"
         )
+    return support, bundle
+
+
+def open_request(request: PredictRequest, say: Say) -> Opened:
+    """Read what a request names, and say what was found.
+
+    Raises:
+        MolmetaError: something of it cannot be used.
+    """
+    support, bundle = open_support(request, say)
     tables = _query(request)
     first = next(tables)
     if len(first.data.columns) > 1:

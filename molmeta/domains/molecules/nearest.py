@@ -67,6 +67,7 @@ class NearestTable:
     """``n`` molecules to compare others with."""
 
     def __init__(self, molecules: Counts) -> None:
+        self.molecules = molecules
         features, offsets = molecules.features()
         used, column = np.unique(features, return_inverse=True)
         self._place = np.full(_FEATURES, -1, np.int32)
