@@ -55,17 +55,17 @@ class Bundle:
         reference: a sample of the training chemistry, or None.
         temperature: support size -> what logits are divided by (straight lines between in log size); empty: 1.
         training_structures: sorted 32-bit hashes of the training molecules (see ``scoring.overlap``), or None.
-    """
         curves: kind -> how quality grows with labels (see ``predicting.outlook``); empty where nobody learned it. They
             change no prediction, and so not the digest.
+    """
 
     members: Sequence[Member]
     card: Mapping[str, Any] = field(default_factory=dict)
     reference: Reference | None = None
     temperature: Mapping[int, float] = field(default_factory=dict)
     training_structures: NDArray[np.uint32] | None = None
-
     curves: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
     def __post_init__(self) -> None:
         if not self.members:
             raise ModelFileError("a bundle needs one learner or more")
@@ -97,8 +97,8 @@ class Bundle:
                 Reference.of(sample, header["reference"]) if sample else None,
                 {int(size): float(t) for size, t in header["temperature"].items()},
                 _hashes(tensors),
-            ), header.get("extra", {})
                 dict(header.get("curves", {})),
+            ), header.get("extra", {})
         except (MolmetaError, RuntimeError, KeyError, TypeError, AttributeError, ValueError) as error:
             raise ModelFileError(
                 f"{path} is damaged, or was written by another version of molmeta ({_first_line(error)}). Fetch or "
@@ -194,6 +194,14 @@ class Bundle:
         plain = F.one_hot(on_device, num_classes).float().mean(0) if kind.is_classification else on_device.mean()
         return EnsemblePredictor(predictors, self.temperature_at(len(labels)), plain)
 
+    def knows(self, encoded: Encodings) -> NDArray[np.bool_]:
+        """``[n]`` whether some member knows each molecule from other assays; few methods keep them."""
+        known = np.zeros(len(encoded[0]), bool)
+        for member, inputs in zip(self.members, encoded, strict=True):
+            if isinstance(member.learner, Knowing):
+                known |= member.learner.knows(inputs).cpu().numpy()
+        return known
+
     def temperature_at(self, support_size: int) -> float:
         """What logits are divided by at a support size."""
         if not self.temperature:
@@ -214,14 +222,6 @@ class Bundle:
 def shipped() -> list[str]:
     """The names of the package's own bundles."""
     return sorted(path.stem for path in _MODELS.glob(f"*{SUFFIX}"))
-    def knows(self, encoded: Encodings) -> NDArray[np.bool_]:
-        """``[n]`` whether some member knows each molecule from other assays; few methods keep them."""
-        known = np.zeros(len(encoded[0]), bool)
-        for member, inputs in zip(self.members, encoded, strict=True):
-            if isinstance(member.learner, Knowing):
-                known |= member.learner.knows(inputs).cpu().numpy()
-        return known
-
 
 
 def find(name_or_path: str | Path) -> Path:

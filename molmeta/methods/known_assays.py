@@ -60,6 +60,10 @@ class KnownAssays(GaussianProcess):
     def encode(self, inputs: Inputs) -> Encoding:
         return inputs if isinstance(inputs, Encoding) else Encoding(self.backbone(inputs))
 
+    def knows(self, inputs: Inputs) -> torch.Tensor:
+        """``[n]`` whether an assay of the panel measured each row."""
+        return (self._measured(self.encode(inputs).values) != 0).any(1)
+
     def head(self, episodes: PaddedEpisodes) -> HeadOutput:
         process = super().head(episodes.map(self._compared))
         if episodes.kind is not TaskKind.BINARY:
@@ -73,49 +77,6 @@ class KnownAssays(GaussianProcess):
         return partial(self._answer, process, asked, votes)
 
     def _answer(
-    def knows(self, inputs: Inputs) -> torch.Tensor:
-        """``[n]`` whether an assay of the panel measured each row."""
-        return (self._measured(self.encode(inputs).values) != 0).any(1)
-
-    def pad(self, batch: EpisodeBatch, encoded: torch.Tensor) -> tuple[PaddedEpisodes, Layout]:
-        episodes, layout = super().pad(batch, encoded)
-        return self._told(episodes, batch), layout
-
-    def _padded(self, batch: EpisodeBatch) -> tuple[PaddedEpisodes, Layout]:
-        episodes, layout = super()._padded(batch)
-        return self._told(episodes, batch), layout
-
-    def _told(self, episodes: PaddedEpisodes, batch: EpisodeBatch) -> PaddedEpisodes:
-        """With what the backbone makes of each assay's description, ``[t, 1, 1 + k]``; of none, of an empty one."""
-        towers = self.towers
-        if towers is None or batch.kind is not TaskKind.BINARY:
-            return episodes
-        words = towers.words.new_zeros(len(batch), towers.words.shape[1])
-        if isinstance(batch.task_inputs, torch.Tensor):  # a row a class, of which an assay has two, the same
-            words = batch.task_inputs[batch.num_classes.cumsum(0) - 1].to(words)
-        return episodes.told(towers.assays(words)[:, None])
-
-    def support_prior(self, episodes: PaddedEpisodes) -> torch.Tensor | float:
-        g = super().support_prior(episodes)
-        if episodes.described is None:
-            return g
-        return g + self._leaning(episodes.map(self._structure).support @ episodes.described.mT)
-
-    def query_prior(self, episodes: PaddedEpisodes) -> torch.Tensor | float:
-        g = super().query_prior(episodes)
-        if episodes.described is None:
-            return g
-        return g + self._leaning(episodes.map(self._structure).compare(inner, episodes.described))
-
-    def _structure(self, rows: torch.Tensor) -> torch.Tensor:
-        """``[..., 1 + k]`` what the towers make of the fingerprints among rows that are :meth:`_compared`."""
-        u: torch.Tensor = self.towers.molecules(rows[..., -self.views[-1] :])
-        return u
-
-    def _leaning(self, logits: torch.Tensor) -> torch.Tensor:
-        """The towers' logits ``[..., 1]`` as a part of g, ``[..., 2]``."""
-        return self.trust * logits * logits.new_tensor([-1.0, 1.0])
-
         self, process: Head, asked: PaddedEpisodes, votes: torch.Tensor | None, query: torch.Tensor
     ) -> HeadOutput:
         said = process(self._compared(query))
