@@ -16,11 +16,13 @@ from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from molmeta.core.random import keyed_rng
 from molmeta.core.sampling import Draw, uniform
 from molmeta.core.task import FloatArray, IntArray, Split, Task, TaskKind
+from molmeta.domains.molecules.descriptions import rows_of
 from molmeta.domains.molecules.fsmol_files import FOLDS, FSMolRows
 from molmeta.domains.molecules.fsmol_tables import AssayRows, open_folder
 from molmeta.domains.molecules.fsmol_targets import read_targets
@@ -103,8 +105,15 @@ class FSMol(StoreSource):
         return Counts.of(self.store.arrays).take(rows)
 
     @staticmethod
+    def describe(task: Task, classes: IntArray) -> torch.Tensor:
+        """``[classes, buckets]`` what is known of the assay in words, hashed (see ``descriptions``)."""
+        return rows_of(task.description, len(classes))
+
+    @staticmethod
     def draw(task: Task, n_support: int, seed: int) -> Draw:
-        """This benchmark's own draw; uniform for regression tasks."""
+        """This benchmark's own draw; uniform for regression tasks. Without a support, every row is the query."""
+        if n_support == 0:
+            return np.empty(0, np.int64), np.arange(len(task))
         if task.kind.is_classification:
             return fsmol_draw(task, n_support, seed)
         if len(task) - n_support < 2:

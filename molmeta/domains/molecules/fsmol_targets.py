@@ -1,7 +1,7 @@
-"""What FS-Mol tells of each assay's protein: ``targets/{train,valid,test}_proteins.csv`` in its folder.
+"""What FS-Mol tells of each assay: ``targets/{train,valid,test}_proteins.csv`` in its folder, of its protein, and
+``targets/target_info.csv.gz``, of its organism.
 
-The files next to these also hold the share of actives and the sizes. Those are statistics of the labels: they are
-never read.
+The latter also holds the share of actives and the sizes. Those are statistics of the labels: they are never read.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ _COLUMNS = {
     "ec_super_class": "EC_super_class",
     "ec_super_class_name": "EC_super_class_name",
     "protein_family": "protein_family",
+    "protein_class": "protein_class_desc",
+    "ec_name": "EC_name",
 }
 
 
@@ -35,8 +37,9 @@ def read_targets(root: Path, fold: str) -> Mapping[str, Mapping[str, str]]:
 
     Returns:
         For each assay, those of ``target`` (the protein's name), ``target_id`` (ChEMBL's number), ``ec_number``,
-        ``ec_super_class`` ("2"), ``ec_super_class_name`` ("transferase") and ``protein_family`` that are known. Where
-        an assay has several proteins, their distinct values stand in order, joined with "; ".
+        ``ec_name``, ``ec_super_class`` ("2"), ``ec_super_class_name`` ("transferase"), ``protein_family``,
+        ``protein_class`` (from the broadest to its own, as words) and ``organism`` that are known. Where an assay has
+        several proteins, their distinct values stand in order, joined with "; ".
 
     Raises:
         DataError: the file cannot be read, or has no column ``chembl_id``.
@@ -46,7 +49,14 @@ def read_targets(root: Path, fold: str) -> Mapping[str, Mapping[str, str]]:
         return {}
     try:
         with open_text(path) as lines:
-            return {row["chembl_id"]: _known(row) for row in csv.DictReader(lines)}
+            known = {row["chembl_id"]: _known(row) for row in csv.DictReader(lines)}
+        organisms = root / "targets" / "target_info.csv.gz"
+        if organisms.is_file():
+            with open_text(organisms) as lines:
+                for row in csv.DictReader(lines):
+                    if row["chembl_id"] in known and row.get("assay_organism"):
+                        known[row["chembl_id"]]["organism"] = row["assay_organism"]
+        return known
     except KeyError as error:
         raise DataError(f"{path} has no column chembl_id. Fetch it again, or remove it") from error
     except (OSError, csv.Error) as error:

@@ -29,6 +29,7 @@ from molmeta.core.task import Inputs, Task, TaskSource
 from molmeta.domains.molecules.featurise import FINGERPRINT_BINS
 from molmeta.domains.molecules.fingerprints import log_counts
 from molmeta.domains.molecules.inputs import MoleculeBatch
+from molmeta.domains.molecules.towers import Towers
 from molmeta.errors import ConfigError
 
 _BLOCK = 8192  # molecules hashed at once
@@ -40,10 +41,14 @@ class ProfilesConfig:
     width: int = 64  # k
     panel_labels: int = 20  # a molecule that so many assays measured is one of the panel
     panel_molecules: int = 100  # an assay that measured so many molecules of the panel is seen apart, too
+    described: int = 0  # width of the towers that read a description of the assay; 0: none is read
 
     def __post_init__(self) -> None:
-        if min(self.width, self.panel_labels, self.panel_molecules) < 1:
-            raise ConfigError(f"[backbone]: width and the numbers of labels and molecules are 1 or more, not {self}")
+        if min(self.width, self.panel_labels, self.panel_molecules) < 1 or self.described < 0:
+            raise ConfigError(
+                "[backbone]: width and the numbers of labels and molecules are 1 or more, described is 0 or more, "
+                f"not {self}"
+            )
 
 
 class Profiles(Backbone):
@@ -59,6 +64,7 @@ class Profiles(Backbone):
         shares: ``[T]`` each assay's share of actives.
         directions: ``[T, k]`` V.
         panel: ``[c]`` the assays that are seen apart.
+        towers: how likely a fingerprint is active in an assay that is only described; None where none is read.
     """
 
     Config = ProfilesConfig
@@ -78,6 +84,7 @@ class Profiles(Backbone):
             self.register_buffer(name, torch.zeros(0, dtype=torch.int16))
         self.register_buffer("shares", torch.zeros(0))
         self.register_buffer("directions", torch.zeros(0, config.width))
+        self.towers = Towers(config.described) if config.described else None
 
     @property
     def views(self) -> tuple[int, ...]:  # type: ignore[override]
@@ -134,6 +141,8 @@ class Profiles(Backbone):
         )
         for name, array in zip(_BUFFERS, made, strict=True):
             setattr(self, name, torch.from_numpy(np.ascontiguousarray(array)).to(self.keys.device))
+        if self.towers is not None:
+            self.towers.fit(source, tasks)
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
         """How much was read is told by what is loaded."""

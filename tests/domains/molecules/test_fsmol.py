@@ -107,7 +107,10 @@ def test_a_task_s_rows_give_back_its_texts_and_equal_hashes_for_equal_structures
     assert (found[:, None] == found).tolist() == same
 
 
-HEADER = "chembl_id,target_id,confidence,component_synonym,pref_name,EC_super_class,EC_super_class_name,protein_family"
+HEADER = (
+    "chembl_id,target_id,confidence,component_synonym,pref_name,EC_super_class,EC_super_class_name,protein_family,"
+    "protein_class_desc,EC_name"
+)
 
 
 def test_a_task_s_description_is_its_protein_and_assay_type_as_far_as_the_folder_tells(tmp_path: Path) -> None:
@@ -117,9 +120,11 @@ def test_a_task_s_description_is_its_protein_and_assay_type_as_far_as_the_folder
     write_folder(root, {"valid": {"CHEMBL1": told, "CHEMBL2": untold, "CHEMBL3": untold}, "test": {"CHEMBL1X": told}})
     (root / "targets").mkdir()
     (root / "targets" / "valid_proteins.csv").write_text(
-        f"{HEADER}\nCHEMBL1,17,9,2.7.11.1,A kinase,2,transferase,kinase_x\n"
-        """CHEMBL2,18,9,"('1.1.1.1', '3.-')","('Red', ""3'-Pase"", 'Red')","('1', '3')",,\n"""
+        f"{HEADER}\nCHEMBL1,17,9,2.7.11.1,A kinase,2,transferase,kinase_x,enzyme  kinase,EC kinase\n"
+        """CHEMBL2,18,9,"('1.1.1.1', '3.-')","('Red', ""3'-Pase"", 'Red')","('1', '3')",,,,\n"""
     )
+    with gzip.open(root / "targets" / "target_info.csv.gz", "wt") as info:
+        info.write("chembl_id,assay_organism,num_pos\nCHEMBL1,Mus musculus,12\nCHEMBL2,,3\nCHEMBL1X,Homo sapiens,4\n")
     described = {task.name: dict(task.description) for task in source(root).tasks(Split.VALID)}
     assert described == {
         "CHEMBL1": {
@@ -129,6 +134,9 @@ def test_a_task_s_description_is_its_protein_and_assay_type_as_far_as_the_folder
             "ec_super_class": "2",
             "ec_super_class_name": "transferase",
             "protein_family": "kinase_x",
+            "protein_class": "enzyme  kinase",
+            "ec_name": "EC kinase",
+            "organism": "Mus musculus",
             "assay_type": "B",
         },
         "CHEMBL2": {
@@ -140,6 +148,15 @@ def test_a_task_s_description_is_its_protein_and_assay_type_as_far_as_the_folder
         "CHEMBL3": {},
     }
     assert dict(source(root).tasks(Split.TEST)[0].description) == {"assay_type": "B"}
+
+
+def test_a_draw_of_no_support_asks_for_every_row_and_describes_each_class_alike(folder: Path) -> None:
+    made = source(folder)
+    task = made.tasks(Split.VALID)[0]
+    support, query = made.draw(task, 0, 3)
+    assert len(support) == 0
+    assert query.tolist() == list(range(len(task)))
+    assert made.describe(task, np.arange(2)).shape[0] == 2
 
 
 def test_a_file_of_proteins_without_assays_is_refused_by_name(folder: Path) -> None:
