@@ -75,7 +75,7 @@ class Layer(nn.Module):
         normed = self.norm(tokens)
         asked = self._split(self.ask(normed))  # [b, h, m, e]
         keys, values = self._answers(self.norm(read))
-        scores = (asked @ keys.mT).masked_fill(~mask[:, None, None], -torch.inf)
+        scores = (asked @ keys.mT).masked_fill(~mask[:, None, None], -1e4)  # finite, should there be nothing to read
         if itself:
             own_keys, own_values = self._answers(normed)
             scores = torch.cat([scores, (asked * own_keys).sum(-1, keepdim=True)], dim=-1)
@@ -128,7 +128,7 @@ class InContext(EmbeddingLearner):
         """What a query's token says that reads nothing but itself, on the classes' shares; and the shares alone."""
         if not self._has_prior(episodes.kind):
             return None
-        shares = episodes.class_counts().log()[:, None]
+        shares = _log_counts(episodes)
 
         def share(query: torch.Tensor) -> HeadOutput:
             return HeadOutput(logits=shares.expand(-1, query.shape[1], -1))
@@ -185,10 +185,15 @@ def _logits(episodes: PaddedEpisodes, scores: torch.Tensor, said: torch.Tensor) 
     if said.shape[1] != episodes.targets.shape[-1]:
         said = torch.cat([-said, said], dim=1) / 2
     if not scores.shape[-1]:  # no row was read: a class is as likely as it is frequent
-        return said.mT + episodes.class_counts().log().clamp(min=-1e4)[:, None]
+        return said.mT + _log_counts(episodes)
     outside = (episodes.targets.mT == 0)[:, :, None]  # [t, k, 1, n]
     share = scores.masked_fill(outside, -1e4).logsumexp(-1) - scores.logsumexp(-1)
     return (share + said).mT
+
+
+def _log_counts(episodes: PaddedEpisodes) -> torch.Tensor:
+    """``[t, 1, k]``"""
+    return episodes.class_counts().log().clamp(min=-1e4)[:, None]
 
 
 def _value(values: torch.Tensor, attention: torch.Tensor, said: torch.Tensor) -> HeadOutput:
