@@ -27,8 +27,8 @@ from torch.nn import functional as F
 from molmeta.core.backbone import Backbone
 from molmeta.core.task import Inputs, Task, TaskSource
 from molmeta.domains.molecules.featurise import FINGERPRINT_BINS
-from molmeta.domains.molecules.fingerprints import log_counts
 from molmeta.domains.molecules.inputs import MoleculeBatch
+from molmeta.domains.molecules.substructures import SUBSTRUCTURES
 from molmeta.domains.molecules.towers import Towers
 from molmeta.errors import ConfigError
 
@@ -42,8 +42,14 @@ class ProfilesConfig:
     panel_labels: int = 20  # a molecule that so many assays measured is one of the panel
     panel_molecules: int = 100  # an assay that measured so many molecules of the panel is seen apart, too
     described: int = 0  # width of the towers that read a description of the assay; 0: none is read
+    structures: tuple[str, ...] = ("morgan",)  # of SUBSTRUCTURES, the fingerprint first; others need the graphs
 
     def __post_init__(self) -> None:
+        if self.structures[:1] != ("morgan",) or len(set(self.structures) & set(SUBSTRUCTURES)) < len(self.structures):
+            raise ConfigError(
+                f"[backbone].structures are morgan and then any others of {', '.join(SUBSTRUCTURES)}, each once, "
+                f"not {list(self.structures)}"
+            )
         if min(self.width, self.panel_labels, self.panel_molecules) < 1 or self.described < 0:
             raise ConfigError(
                 "[backbone]: width and the numbers of labels and molecules are 1 or more, described is 0 or more, "
@@ -52,10 +58,11 @@ class ProfilesConfig:
 
 
 class Profiles(Backbone):
-    """``[n, 2 + k + 2048 + c]``: rate, profile, fingerprint and single assays; nothing of it is learned by gradient.
+    """``[n, 2 + k + 2048 s + c]``: rate, profile, structure and single assays; nothing of it is learned by gradient.
 
-    The rate is a point on the unit circle (at an angle of pi r, within a right angle); the profile and the log-count
-    fingerprint have unit length (or are 0); of each of the c assays 1 says active, -1 inactive, 0 not measured.
+    The rate is a point on the unit circle (at an angle of pi r, within a right angle); the profile has unit length (or
+    is 0), and so have the log counts of the s kinds of substructure together, each as much as the others: their cosine
+    is the mean of s cosines. Of each of the c assays 1 says active, -1 inactive, 0 not measured.
 
     Attributes:
         keys: ``[b]`` sorted, of the molecules that were measured (see :func:`fingerprint_keys`).
@@ -68,7 +75,6 @@ class Profiles(Backbone):
     """
 
     Config = ProfilesConfig
-    reads_graphs = False
     keys: torch.Tensor
     lengths: torch.Tensor
     entries: torch.Tensor
@@ -88,7 +94,11 @@ class Profiles(Backbone):
 
     @property
     def views(self) -> tuple[int, ...]:  # type: ignore[override]
-        return 2, self.config.width, FINGERPRINT_BINS, len(self.panel)
+        return 2, self.config.width, FINGERPRINT_BINS * len(self.config.structures), len(self.panel)
+
+    @property
+    def reads_graphs(self) -> bool:
+        return self.config.structures != ("morgan",)
 
     @property
     def width(self) -> int:  # type: ignore[override]
@@ -96,7 +106,8 @@ class Profiles(Backbone):
 
     def forward(self, inputs: Inputs) -> torch.Tensor:
         molecules = cast(MoleculeBatch, inputs)
-        counts = F.normalize(log_counts(molecules), dim=1)
+        parts = [F.normalize(SUBSTRUCTURES[name](molecules).log1p(), dim=1) for name in self.config.structures]
+        counts = torch.cat(parts, dim=1) / len(parts) ** 0.5
         row, assay, active = self._known(fingerprint_keys(molecules))
         residual = active.to(counts.dtype) - self.shares.to(counts.dtype)[assay]
         profile = counts.new_zeros(len(counts), self.config.width)

@@ -1,0 +1,85 @@
+"""Hashed substructures: counted as RDKit counts them, and the same however the atoms are numbered."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from rdkit import Chem
+from rdkit.Chem import rdFingerprintGenerator
+
+from molmeta.domains.molecules.featurise import featurise
+from molmeta.domains.molecules.inputs import MoleculeBatch
+from molmeta.domains.molecules.profiles import Profiles, ProfilesConfig
+from molmeta.domains.molecules.substructures import SUBSTRUCTURES, elements, roles, torsions
+from molmeta.errors import ConfigError
+
+SMILES = [
+    "CC(=O)Oc1ccccc1C(=O)O",
+    "CN1C=NC2=C1C(=O)N(C(=O)N2C)C",
+    "C",
+    "[Na+].[Cl-]",
+    "O=C(NC1CCNCC1)c1ccc(F)cc1",
+    "C1CCC1",
+    "FC(F)(F)c1cc(Br)ccc1[N+](=O)[O-]",
+]
+
+
+def batch(smiles: list[str]) -> MoleculeBatch:
+    return MoleculeBatch.of(featurise(smiles).arrays)
+
+
+def test_there_are_as_many_torsions_as_rdkit_finds() -> None:
+    generator = rdFingerprintGenerator.GetTopologicalTorsionGenerator(fpSize=2048)
+    wanted = [sum(generator.GetCountFingerprint(Chem.MolFromSmiles(s)).GetNonzeroElements().values()) for s in SMILES]
+    assert torsions(batch(SMILES)).sum(1).tolist() == wanted
+
+
+@pytest.mark.parametrize("count", [elements, roles])
+def test_every_atom_has_an_environment_of_each_radius(count) -> None:  # type: ignore[no-untyped-def]
+    atoms = [Chem.MolFromSmiles(s).GetNumAtoms() for s in SMILES]
+    assert count(batch(SMILES)).sum(1).tolist() == [3 * n for n in groups]
+
+
+@pytest.mark.parametrize("name", SUBSTRUCTURES)
+def test_counts_do_not_depend_on_the_order_of_atoms_nor_on_the_other_molecules(name: str) -> None:
+    rng = np.random.default_rng(0)
+    shuffled = []
+    for smiles in SMILES:
+        molecule = Chem.MolFromSmiles(smiles)
+        order = rng.permutation(molecule.GetNumAtoms()).tolist()
+        shuffled.append(Chem.MolToSmiles(Chem.RenumberAtoms(molecule, order), canonical=False))
+    alone = torch.cat([SUBSTRUCTURES[name](batch([smiles])) for smiles in shuffled])
+    assert torch.equal(SUBSTRUCTURES[name](batch(SMILES)), alone)
+
+
+def test_elements_tell_what_roles_do_not_and_the_other_way_round() -> None:
+    chlorine, bromine, amide, amine = (batch([s]) for s in ("Clc1ccccc1", "Brc1ccccc1", "CC(=O)NC", "CCNC"))
+    assert torch.equal(roles(chlorine), roles(bromine))
+    assert not torch.equal(elements(chlorine), elements(bromine))
+    assert not torch.equal(roles(amide), roles(amine))
+
+
+def test_roles_part_atoms_as_rdkits_features_do() -> None:
+    """Two molecules of a group each have the same roles here where they have them there."""
+    kinds = rdFingerprintGenerator.GetMorganFeatureAtomInvGen()
+    generator = rdFingerprintGenerator.GetMorganGenerator(radius=0, atomInvariantsGenerator=kinds)
+    groups = ["CO", "CN", "CC", "CF", "CBr", "c1ccncc1", "C=O"]
+    theirs = [generator.GetFingerprintAsNumPy(Chem.MolFromSmiles(s)).tobytes() for s in groups]
+    ours = [roles(batch([s])).gt(0).numpy().tobytes() for s in groups]
+    same = [[a == b for b in theirs] for a in theirs]
+    assert [[a == b for b in ours] for a in ours] == same
+
+
+def test_the_similarity_of_a_profiles_structure_is_the_mean_over_its_views() -> None:
+    names = ("morgan", "elements", "roles", "torsions")
+    backbone = Profiles(ProfilesConfig(structures=names))
+    assert backbone.reads_graphs
+    together = torch.split(backbone(batch(SMILES)), list(backbone.views), dim=1)[2]
+    each = [torch.nn.functional.normalize(SUBSTRUCTURES[name](batch(SMILES)).log1p(), dim=1) for name in names]
+    torch.testing.assert_close(together @ together.T, sum(view @ view.T for view in each) / 4)
+
+
+def test_an_unknown_view_is_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match="elements, roles, torsions"):
+        ProfilesConfig(structures=("morgan", "rings"))
