@@ -38,7 +38,7 @@ def test_there_are_as_many_torsions_as_rdkit_finds() -> None:
 @pytest.mark.parametrize("count", [elements, roles])
 def test_every_atom_has_an_environment_of_each_radius(count) -> None:  # type: ignore[no-untyped-def]
     atoms = [Chem.MolFromSmiles(s).GetNumAtoms() for s in SMILES]
-    assert count(batch(SMILES)).sum(1).tolist() == [3 * n for n in groups]
+    assert count(batch(SMILES)).sum(1).tolist() == [3 * n for n in atoms]
 
 
 @pytest.mark.parametrize("name", SUBSTRUCTURES)
