@@ -61,7 +61,7 @@ def test_elements_tell_what_roles_do_not_and_the_other_way_round() -> None:
 
 
 def test_roles_part_atoms_as_rdkits_features_do() -> None:
-    """Two molecules of a group each have the same roles here where they have them there."""
+    """Two groups have the same roles here where they have them there."""
     kinds = rdFingerprintGenerator.GetMorganFeatureAtomInvGen()
     generator = rdFingerprintGenerator.GetMorganGenerator(radius=0, atomInvariantsGenerator=kinds)
     groups = ["CO", "CN", "CC", "CF", "CBr", "c1ccncc1", "C=O"]
