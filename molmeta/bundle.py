@@ -25,6 +25,7 @@ from molmeta.core.learner import Knowing, Learner
 from molmeta.core.networks import require_classes
 from molmeta.core.task import Inputs, TaskKind
 from molmeta.domains import BACKBONES
+from molmeta.domains.molecules.descriptions import rows_of
 from molmeta.domains.molecules.featurise import FEATURISER_VERSION
 from molmeta.domains.molecules.reference import Reference
 from molmeta.errors import ModelFileError, MolmetaError, SupportError
@@ -153,6 +154,16 @@ class Bundle:
         return any(member.learner.laws.transductive for member in self.members)
 
     @property
+    def needs_no_support(self) -> bool:
+        """Whether every member predicts a binary assay without labelled molecules."""
+        return all(member.learner.laws.empty_support for member in self.members)
+
+    @property
+    def reads_descriptions(self) -> bool:
+        """Whether some member reads what is said of an assay in words."""
+        return any(getattr(member.learner.backbone, "towers", None) is not None for member in self.members)
+
+    @property
     def reads_graphs(self) -> bool:
         """Whether some member reads atoms and bonds; else fingerprints are enough."""
         return any(getattr(member.learner.backbone, "reads_graphs", True) for member in self.members)
@@ -170,7 +181,14 @@ class Bundle:
         return tuple(m.learner.encode(moved) if m.learner.laws.encodes else moved for m in self.members)
 
     @torch.no_grad()
-    def adapt(self, encoded: Encodings, labels: torch.Tensor, kind: TaskKind, num_classes: int) -> EnsemblePredictor:
+    def adapt(
+        self,
+        encoded: Encodings,
+        labels: torch.Tensor,
+        kind: TaskKind,
+        num_classes: int,
+        description: Mapping[str, str] | None = None,
+    ) -> EnsemblePredictor:
         """Specialise every member that serves the kind to one task.
 
         Args:
@@ -178,6 +196,7 @@ class Bundle:
             labels: ``[n]`` class indices (int64), or float values.
             kind: what the labels are.
             num_classes: k; 0 for regression.
+            description: what is known of a binary assay in words (see ``domains.molecules.descriptions``).
 
         Raises:
             SupportError: no member serves the kind, or a class is missing.
@@ -185,13 +204,14 @@ class Bundle:
         if kind not in self.kinds:
             raise SupportError(f"this model serves {', '.join(sorted(self.kinds))} tasks, not {kind}")
         on_device = labels.to(self.device)
+        described = rows_of(description, num_classes).to(self.device) if description else None
         predictors = [
-            member.learner.adapt(LabelledSet(inputs, on_device, kind, num_classes))
+            member.learner.adapt(LabelledSet(inputs, on_device, kind, num_classes, described))
             if kind in member.learner.laws.kinds
             else None
             for member, inputs in zip(self.members, encoded, strict=True)
         ]
-        plain = F.one_hot(on_device, num_classes).float().mean(0) if kind.is_classification else on_device.mean()
+        plain = shares_of(on_device, num_classes) if kind.is_classification else on_device.mean()
         return EnsemblePredictor(predictors, self.temperature_at(len(labels)), plain)
 
     def knows(self, encoded: Encodings) -> NDArray[np.bool_]:
@@ -207,7 +227,7 @@ class Bundle:
         if not self.temperature:
             return 1.0
         sizes = sorted(self.temperature)
-        return float(np.interp(np.log(support_size), np.log(sizes), [self.temperature[size] for size in sizes]))
+        return float(np.interp(np.log(max(1, support_size)), np.log(sizes), [self.temperature[size] for size in sizes]))
 
     @property
     def digest(self) -> str:
@@ -217,6 +237,13 @@ class Bundle:
             for name, tensor in member.learner.state_dict().items():
                 hashed.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
         return hashed.hexdigest()[:16]
+
+
+def shares_of(labels: torch.Tensor, num_classes: int) -> torch.Tensor:
+    """``[k]`` the share of each class among labels ``[n]``; equal ones where there is no label."""
+    if not len(labels):
+        return torch.full((num_classes,), 1 / num_classes)
+    return F.one_hot(labels, num_classes).float().mean(0)
 
 
 def shipped() -> list[str]:

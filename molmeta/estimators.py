@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -22,7 +22,8 @@ from sklearn.utils.validation import check_is_fitted
 from molmeta.bundle import Bundle
 from molmeta.core.task import FloatArray, TaskKind
 from molmeta.devices import choose_device
-from molmeta.domains.molecules.featurise import Featurised, MoleculeArrays
+from molmeta.domains.molecules.descriptions import read_description
+from molmeta.domains.molecules.featurise import Featurised, MoleculeArrays, featurise
 from molmeta.domains.molecules.label_values import ACTIVE_WORDS, INACTIVE_WORDS
 from molmeta.domains.molecules.labels import AssayLabels
 from molmeta.domains.molecules.workers import featurise_stream
@@ -73,10 +74,11 @@ class _FewShot(BaseEstimator):  # type: ignore[misc]
             warnings.warn(f"left out of the support: {listed}", UserWarning, stacklevel=3)
         kept = np.array([i for i, reason in enumerate(reasons) if not reason], np.int64)
         self.smiles_, self.y_ = [smiles[i] for i in kept], labels[kept]
-        if len(kept) < 2:
+        if len(kept) < 2 and (smiles or getattr(self, "description", None) is None):
             count = f"{len(kept)} labelled molecule{'s' * (len(kept) != 1)}"
             raise SupportError(f"the support has {count}; two or more are needed. Add labelled molecules")
         self._structures = [text for block in blocks for text in block.canonical if text]
+        blocks = blocks or [featurise([])]
         return MoleculeArrays.concatenate([block.arrays for block in blocks]), labels[kept]
 
     def _fit(
@@ -86,6 +88,7 @@ class _FewShot(BaseEstimator):  # type: ignore[misc]
         kind: TaskKind,
         classes: Sequence[str] = (),
         prior: float | None = None,
+        description: Mapping[str, str] | None = None,
     ) -> None:
         if not isinstance(self.model, (str, Path, Bundle)):
             raise ConfigError(f"model is a bundle's name, its file or a Bundle, not {self.model!r}")
@@ -96,8 +99,9 @@ class _FewShot(BaseEstimator):  # type: ignore[misc]
         rows = np.arange(len(labels))
         texts = [str(label) for label in self.y_.tolist()]
         assay = AssayLabels("", rows, rows, [str(s) for s in self.smiles_], texts, labels, kind, tuple(classes))
+        seed = int(self.random_state or 0)
         self.assay_ = AssayModel.fit(
-            bundle.to(device), assay, molecules, self._structures, prior=prior, seed=int(self.random_state or 0)
+            bundle.to(device), assay, molecules, self._structures, prior=prior, seed=seed, description=description
         )
 
     def _featurise(
@@ -225,6 +229,9 @@ class FewShotClassifier(ClassifierMixin, _FewShot):  # type: ignore[misc]
         positive: the active one of two classes; None: 1, true, active, yes or + against their opposites, else the
             last of ``classes_``.
         prior: share of actives to expect among what is predicted, which shifts the odds; None: the support's share.
+        description: what is known of an assay of two classes, for a model that reads it: ``target``, ``ec``,
+            ``organism`` and ``type``, some of them, as a mapping or as text, ``"target=CDK5 kinase, type=binding"``.
+            With it, ``fit([], [])`` predicts before anything is measured; the classes are then 0 and 1.
         on_invalid: ``"raise"`` refuses molecules that cannot be read, all of them at once; ``"nan"`` leaves them out
             of the support, with a warning, and gives them NaN probabilities and the class None.
         n_jobs: processes that featurise; None is 1, -1 every core. (A script that uses several needs
@@ -242,6 +249,7 @@ class FewShotClassifier(ClassifierMixin, _FewShot):  # type: ignore[misc]
         *,
         positive: Any = None,
         prior: float | None = None,
+        description: str | Mapping[str, str] | None = None,
         on_invalid: OnInvalid = "raise",
         n_jobs: int | None = None,
         random_state: int | None = None,
@@ -250,6 +258,7 @@ class FewShotClassifier(ClassifierMixin, _FewShot):  # type: ignore[misc]
         self.model = model
         self.positive = positive
         self.prior = prior
+        self.description = description
         self.on_invalid = on_invalid
         self.n_jobs = n_jobs
         self.random_state = random_state
@@ -263,10 +272,13 @@ class FewShotClassifier(ClassifierMixin, _FewShot):  # type: ignore[misc]
             SupportError: fewer than two molecules, or one class only.
             ConfigError: a setting is out of range.
         """
+        description = None if self.description is None else read_description(self.description)
         molecules, labels = self._read_support(X, y)
-        if type_of_target(labels).startswith("continuous"):
+        if len(labels) and type_of_target(labels).startswith("continuous"):
             raise InputError("y holds real numbers, not classes. Use FewShotRegressor, or cut them: y >= threshold")
         self.classes_, index = np.unique(labels, return_inverse=True)
+        if not len(labels):
+            self.classes_, index = np.array([0, 1]), np.empty(0, np.int64)
         if len(self.classes_) < 2:
             raise SupportError(
                 f"all {len(labels)} labels of the support are {labels.tolist()[0]!r}: nothing can be learned from one "
@@ -276,7 +288,7 @@ class FewShotClassifier(ClassifierMixin, _FewShot):  # type: ignore[misc]
         check_prior(self.prior, kind)
         self._order = self._inner_order()
         names = [str(name) for name in self.classes_[self._order].tolist()]
-        self._fit(molecules, np.argsort(self._order)[index], kind, names, self.prior)
+        self._fit(molecules, np.argsort(self._order)[index], kind, names, self.prior, description)
         return self
 
     def predict_proba(self, X: Any) -> FloatArray:

@@ -8,7 +8,12 @@ import typer
 
 _TABLES = "CSV, TSV, SMI, SDF or Parquet, plain or .gz; - is standard input"
 
-Support = Annotated[str, typer.Option(help=f"Labelled molecules: {_TABLES}.")]
+SUPPORT = f"Labelled molecules: {_TABLES}."
+Support = Annotated[str, typer.Option(help=SUPPORT)]
+Describe = Annotated[
+    str | None,
+    typer.Option(help='What is known of the assay: "target=..., ec=..., organism=..., type=binding", some of it.'),
+]
 Query = Annotated[str, typer.Option(help=f"Molecules to predict: {_TABLES}; or one SMILES.")]
 Model = Annotated[str, typer.Option(help="A model's name or file.")]
 SmilesColumn = Annotated[

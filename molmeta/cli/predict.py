@@ -12,8 +12,9 @@ from molmeta.cli import options
 
 
 def predict(
-    support: options.Support,
     query: options.Query,
+    support: Annotated[str, typer.Option(help=f"{options.SUPPORT} Without: --describe alone.")] = "",
+    describe: options.Describe = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="CSV or TSV, plain or .gz; default: stdout.")] = None,
     model: options.Model = "default",
     smiles_column: options.SmilesColumn = None,

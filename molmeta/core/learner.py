@@ -114,6 +114,7 @@ class Laws:
         transductive: a query's prediction depends on the other queries.
         encodes: embeddings are task-free, so that a molecule is encoded once for all tasks.
         described: it reads descriptions of the classes (``task_inputs``), and a class may lack examples.
+        empty_support: a binary task's support may be empty: what is known of a row beforehand is then the answer.
         shares_rows: episodes of the same rows may share them (:class:`~molmeta.core.shared.SharedEncoding`): what the
             head asks of wide rows, ``PaddedEpisodes`` answers (``map``, ``compare``, ``across``, ``within``).
         meta_trained: it has something to learn from many tasks; else ``meta_backward`` refuses, in words.
@@ -126,6 +127,7 @@ class Laws:
     transductive: bool = False
     encodes: bool = True
     described: bool = False
+    empty_support: bool = False
     shares_rows: bool = False
     meta_trained: bool = True
 
@@ -212,6 +214,8 @@ def check_support(support: LabelledSet, laws: Laws) -> None:
     _check_kind(support.kind, laws)
     if laws.described:
         require_descriptions(support.task_inputs, support.num_classes)
+    elif laws.empty_support and support.kind is TaskKind.BINARY and not len(support):
+        return
     elif support.kind.is_classification:
         if len(support) and not 0 <= int(support.labels.min()) <= int(support.labels.max()) < support.num_classes:
             raise SupportError(
@@ -238,7 +242,10 @@ def check_batch(batch: EpisodeBatch, laws: Laws) -> None:
     classes = torch.arange(int(batch.num_classes.max()), device=batch.labels.device)
     shown = torch.zeros(len(batch), len(classes), dtype=torch.bool, device=batch.labels.device)
     shown[batch.episode[batch.is_support], batch.labels[batch.is_support]] = True
-    lacking = torch.nonzero(~shown & (classes < batch.num_classes[:, None])).tolist()
+    lacks = ~shown & (classes < batch.num_classes[:, None])
+    if laws.empty_support and batch.kind is TaskKind.BINARY:
+        lacks &= shown.any(1, keepdim=True)
+    lacking = torch.nonzero(lacks).tolist()
     if lacking:
         named = "; ".join(f"episode {i} has none of class {k}" for i, k in lacking[:5])
         raise SupportError(f"every class needs an example in the support set: {named}")

@@ -220,7 +220,7 @@ def _chunks(episodes: Sequence[Episode], shared: bool) -> Iterator[Sequence[Epis
         return
     for _, group in groupby(episodes, key=lambda e: len(e.support)):
         same = list(group)
-        at_once = max(1, _DRAW_PAIRS // max(len(e.support) * len(e.query) for e in same))
+        at_once = max(1, _DRAW_PAIRS // max(max(1, len(e.support)) * len(e.query) for e in same))
         yield from (same[i : i + at_once] for i in range(0, len(same), at_once))
 
 

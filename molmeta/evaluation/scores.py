@@ -224,7 +224,7 @@ def _metrics(
         found = multiclass_metrics(labels.astype(np.int64), predicted, mask)
     else:
         found = binary_metrics(labels.astype(np.int64), predicted, mask, probabilities)
-        share = np.array([s.mean() for s in supports])
+        share = np.array([s.mean() if len(s) else np.nan for s in supports])
         # The literature's other definition: above the support's share of actives, not the query's.
         found["delta_auprc_support"] = found["average_precision"] - share
         found["support_share"] = share

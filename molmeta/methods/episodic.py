@@ -90,10 +90,14 @@ class EmbeddingLearner(Learner):
     def adapt(self, support: LabelledSet) -> EmbeddingPredictor:
         check_support(support, self.laws)
         with inference(self):
-            encoded = self.encode(support.inputs).values
+            encoded = self.encode(support.inputs).values if len(support) else self._nothing()
             # The predictor has a head of its own; backbones alone are shared.
             frozen = copy.deepcopy(self, {id(part): part for part in self.modules() if isinstance(part, Backbone)})
             return EmbeddingPredictor(frozen, encoded, support)
+
+    def _nothing(self) -> torch.Tensor:
+        """The embeddings of an empty support: a backbone need not take 0 rows."""
+        return next(self.parameters()).new_zeros(0, self.backbone.width)
 
     def conditioned(self, episodes: PaddedEpisodes) -> Head:
         """The head once it has seen its support: override it where that is the costly part."""

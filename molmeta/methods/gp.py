@@ -86,7 +86,8 @@ class GaussianProcess(EmbeddingLearner):
         self.log_shrinkage = nn.Parameter(torch.tensor(0.0))
         if self.config.prior:
             # The active class is not like the other: with a prior, binary tasks are not class-equivariant.
-            self.laws = replace(self.laws, class_equivariant=False)
+            # And what the model knows of a molecule beforehand is an answer without a support, too.
+            self.laws = replace(self.laws, class_equivariant=False, empty_support=True)
             self.prior = nn.Linear(self.views[0], 1)
             nn.init.zeros_(self.prior.weight)
             nn.init.zeros_(self.prior.bias)
@@ -104,24 +105,30 @@ class GaussianProcess(EmbeddingLearner):
         return Encoding(torch.cat([F.normalize(view, dim=-1) for view in views], dim=-1))
 
     def head(self, episodes: PaddedEpisodes) -> HeadOutput:
-        posterior, prior = self._posterior(episodes), self._has_prior(episodes.kind)
-        g = episodes.map(self._prior).query if prior else 0.0
-        return self._said(episodes.kind, *posterior(episodes.across(posterior.kernel), g))
+        posterior = self._posterior(episodes)
+        return self._said(episodes.kind, *posterior(episodes.across(posterior.kernel), self.query_prior(episodes)))
 
     def conditioned(self, episodes: PaddedEpisodes) -> Head:
         """The Cholesky factors are made once, however many blocks of queries follow."""
         return partial(self._asked, self._posterior(episodes), episodes)
 
     def _asked(self, posterior: Posterior, episodes: PaddedEpisodes, query: torch.Tensor) -> HeadOutput:
-        g = self._prior(query) if self._has_prior(episodes.kind) else 0.0
+        g = self.query_prior(replace(episodes, query=query))
         return self._said(episodes.kind, *posterior(posterior.kernel(query, episodes.support), g))
 
     def _posterior(self, episodes: PaddedEpisodes) -> Posterior:
         if not episodes.kind.is_classification:
             return Posterior(self.regression, episodes, episodes.targets)
         signs = (2 * episodes.targets - 1) * episodes.support_mask[..., None]
-        g = episodes.map(self._prior).support if self._has_prior(episodes.kind) else 0.0
-        return Posterior(self.classification, episodes, signs, g)
+        return Posterior(self.classification, episodes, signs, self.support_prior(episodes))
+
+    def support_prior(self, episodes: PaddedEpisodes) -> torch.Tensor | float:
+        """g of the support rows, ``[t, n, 2]``; 0 where no prior is learned."""
+        return episodes.map(self._prior).support if self._has_prior(episodes.kind) else 0.0
+
+    def query_prior(self, episodes: PaddedEpisodes) -> torch.Tensor | float:
+        """Likewise of the queries, ``[t, m, 2]``."""
+        return episodes.map(self._prior).query if self._has_prior(episodes.kind) else 0.0
 
     def _said(self, kind: TaskKind, mean: torch.Tensor, variance: torch.Tensor) -> HeadOutput:
         if kind.is_classification:
@@ -133,10 +140,11 @@ class GaussianProcess(EmbeddingLearner):
         if not self._has_prior(episodes.kind):
             return None
         counts = episodes.class_counts()[:, None]
-        base = 2 * counts / counts.sum(-1, keepdim=True) - 1
+        base = (2 * counts - counts.sum(-1, keepdim=True)) / counts.sum(-1, keepdim=True).clamp(min=1)
 
         def unlike(weight: float, query: torch.Tensor) -> HeadOutput:
-            mean = base + weight * self._prior(query)
+            g = self.query_prior(replace(episodes, query=query))
+            mean = base + weight * torch.as_tensor(g).expand(*query.shape[:2], 2)
             return self._logits(mean, self.classification.own + self.classification.noise.expand(mean.shape[:-1]))
 
         return partial(unlike, 1.0), partial(unlike, 0.0)
@@ -176,7 +184,7 @@ class Posterior:
     ) -> None:
         self.kernel = kernel
         self.mask = episodes.support_mask[..., None].to(targets.dtype)
-        self.base = targets.sum(1, keepdim=True) / self.mask.sum(1, keepdim=True)
+        self.base = targets.sum(1, keepdim=True) / self.mask.sum(1, keepdim=True).clamp(min=1)
         residual = (targets - self.base - prior) * self.mask
         # Padding rows are masked: with the noise on their diagonal they stand apart from every other row.
         within = episodes.within(kernel) * self.mask * self.mask.mT

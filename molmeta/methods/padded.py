@@ -5,6 +5,7 @@ Where episodes share their rows, as the draws of one task do, the answers are th
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -27,7 +28,8 @@ class PaddedEpisodes:
         query: ``[t, m, d]`` embeddings.
         num_classes: ``[t]``; 0 for regression.
         kind: what the labels are.
-        described: ``[t, k, d]`` embeddings of the classes' descriptions, for methods that read them.
+        described: ``[t, k, d]`` embeddings of the classes' descriptions, for methods that read them; ``[t, 1, d]``
+            where what is described is the task.
     """
 
     support: torch.Tensor
@@ -50,6 +52,10 @@ class PaddedEpisodes:
         """The episodes with every row of support and query through ``function``."""
         return replace(self, support=function(self.support), query=function(self.query))
 
+    def told(self, described: torch.Tensor) -> PaddedEpisodes:
+        """The same episodes, ``described``."""
+        return replace(self, described=described)
+
     def compare(self, function: Pairwise, others: torch.Tensor) -> torch.Tensor:
         """``[..., t, m, k]`` ``function`` of each query with each of its episode's ``others [t, k, d]``."""
         return function(self.query, others)
@@ -70,7 +76,7 @@ class SharedEpisodes(PaddedEpisodes):
         table: the rows.
         support_rows: ``[t, n]`` positions in it; any in the padding.
         query_rows: ``[t, m]`` likewise.
-        support_mask, targets, num_classes, kind: as for :class:`PaddedEpisodes`.
+        support_mask, targets, num_classes, kind, described: as for :class:`PaddedEpisodes`.
     """
 
     def __init__(
@@ -82,8 +88,9 @@ class SharedEpisodes(PaddedEpisodes):
         targets: torch.Tensor,
         num_classes: torch.Tensor,
         kind: TaskKind,
+        described: torch.Tensor | None = None,
     ) -> None:
-        vars(self).update(table=table, support_rows=support_rows, query_rows=query_rows, described=None)
+        vars(self).update(table=table, support_rows=support_rows, query_rows=query_rows, described=described)
         vars(self).update(support_mask=support_mask, targets=targets, num_classes=num_classes, kind=kind)
 
     table: Table
@@ -97,6 +104,11 @@ class SharedEpisodes(PaddedEpisodes):
     @cached_property
     def query(self) -> torch.Tensor:
         return self.table.values[self.query_rows]
+
+    def told(self, described: torch.Tensor) -> PaddedEpisodes:
+        told = copy(self)
+        vars(told).update(described=described)
+        return told
 
     def class_means(self) -> torch.Tensor:
         """One product with the table: what a row counts in a class's mean, ``[t, k, p]``, is 0 for most rows."""
@@ -114,6 +126,7 @@ class SharedEpisodes(PaddedEpisodes):
             self.targets,
             self.num_classes,
             self.kind,
+            self.described,
         )
 
     def compare(self, function: Pairwise, others: torch.Tensor) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -16,7 +16,7 @@ from molmeta.domains.molecules.featurise import I64, MoleculeArrays
 from molmeta.domains.molecules.inputs import MoleculeBatch
 from molmeta.domains.molecules.labels import AssayLabels
 from molmeta.domains.molecules.nearest import F32, Counts, NearestTable
-from molmeta.errors import ConfigError
+from molmeta.errors import ConfigError, SupportError
 from molmeta.predicting.specialised import Labelled, Specialised
 
 
@@ -28,7 +28,7 @@ class AssayPrediction:
         probabilities: ``[m, k]`` for classes, shifted to the prior; else None.
         mean: ``[m]`` for regression, in the labels' unit; else None.
         deviation: ``[m]`` predictive standard deviation for regression; else None.
-        nearest: ``[m]`` position of the most similar support molecule.
+        nearest: ``[m]`` position of the most similar support molecule; -1 where there is none.
         similarity: ``[m]`` its count-Morgan Tanimoto similarity.
         far: ``[m]`` far from both the support and the training chemistry.
     """
@@ -96,6 +96,7 @@ class AssayModel:
         *,
         prior: float | None = None,
         seed: int = 0,
+        description: Mapping[str, str] | None = None,
     ) -> AssayModel:
         """Read a support set.
 
@@ -106,14 +107,16 @@ class AssayModel:
             structures: their canonical SMILES.
             prior: share of class 1 that is expected in the query; None: the support's.
             seed: for methods that draw at random while they adapt.
+            description: what is known of a binary assay in words (see ``domains.molecules.descriptions``).
 
         Raises:
             SupportError: a class is missing, or the model does not serve the kind.
-            ConfigError: the prior is out of range, or the assay is not binary.
+            ConfigError: the prior is out of range, the assay is not binary, or the model reads no descriptions.
         """
         check_prior(prior, assay.kind)
+        check_description(description, assay, bundle)
         encoded = bundle.encode(MoleculeBatch.of(molecules))
-        labelled = Labelled(encoded, assay.labels, assay.kind, assay.num_classes, prior, seed)
+        labelled = Labelled(encoded, assay.labels, assay.kind, assay.num_classes, prior, seed, description)
         table = NearestTable(Counts.of(molecules))
         return cls(bundle, assay, structures, Specialised.fit(bundle, labelled), table)
 
@@ -143,6 +146,26 @@ def predict_molecules(models: Sequence[AssayModel], molecules: MoleculeArrays) -
     encoded = models[0].bundle.encode(MoleculeBatch.of(molecules))
     fingerprints = Counts.of(molecules)
     return [model.predict(encoded, fingerprints) for model in models]
+
+
+def check_description(description: Mapping[str, str] | None, assay: AssayLabels, bundle: Bundle) -> None:
+    """Refuse a description that would not be read, and a support of nothing where the model needs one.
+
+    Raises:
+        ConfigError: the model reads none, or the assay is not binary.
+        SupportError: there is no labelled molecule, and nothing else to go by.
+    """
+    if description is not None and not bundle.reads_descriptions:
+        raise ConfigError(
+            "this model reads no description of an assay. Leave it out, or use a model that does, such as one trained "
+            'by "molmeta train --config known-assays --set backbone.described=64"'
+        )
+    if description is not None and assay.kind is not TaskKind.BINARY:
+        raise ConfigError(f"a description is read for two classes, not for {assay.kind} labels. Leave it out")
+    if not len(assay.labels) and (description is None or not bundle.needs_no_support):
+        raise SupportError(
+            "no molecule is labelled. Give labelled molecules, or describe the assay to a model that reads it"
+        )
 
 
 def check_prior(prior: float | None, kind: TaskKind) -> None:

@@ -59,7 +59,7 @@ class AssayColumns:
         support = self.model.assay.smiles
         columns = [
             *self._own(prediction),
-            [support[i] for i in prediction.nearest],
+            [support[i] if i >= 0 else "" for i in prediction.nearest],
             [f"{s:.3f}" for s in prediction.similarity.tolist()],
             ["true" if far else "false" for far in prediction.far],
         ]

@@ -89,6 +89,7 @@ def _key(request: PredictRequest, support: Support, bundle: Bundle) -> str:
         except OSError:  # a single SMILES
             query = request.query
     settings = [request.query_smiles_column, request.prior, request.on_invalid, request.reasons, BLOCK_ROWS]
+    settings += [request.describe] * (request.describe is not None)
     parts = [bundle.digest, support.digest, query, settings]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 

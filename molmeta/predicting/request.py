@@ -11,6 +11,7 @@ from typing import Literal
 from molmeta.bundle import Bundle
 from molmeta.devices import choose_device
 from molmeta.domains.molecules.checks import Refused, check_molecules, refused_error
+from molmeta.domains.molecules.descriptions import read_description
 from molmeta.domains.molecules.formats import STDIN
 from molmeta.domains.molecules.labels import LabelRule
 from molmeta.domains.molecules.tables import Table, iter_table
@@ -18,7 +19,7 @@ from molmeta.errors import ConfigError
 from molmeta.files import check_writable
 from molmeta.predicting.assay import AssayModel
 from molmeta.predicting.partial import separator_of
-from molmeta.predicting.support import Say, Support, check_priors, read_support
+from molmeta.predicting.support import Say, Support, check_priors, no_support, read_support
 
 OnInvalid = Literal["raise", "keep", "drop"]
 BLOCK_ROWS = 2048
@@ -29,7 +30,7 @@ class SupportRequest:
     """What to learn from, and with which model.
 
     Attributes:
-        support: a file, or ``-`` for standard input.
+        support: a file, or ``-`` for standard input; empty: nothing is measured yet, and ``describe`` is all there is.
         model: a bundle's name or file.
         smiles_column: the column of structures; None finds it.
         labels, assay_column: columns of the support; None finds them.
@@ -38,6 +39,7 @@ class SupportRequest:
         on_invalid: what becomes of molecules that cannot be used. None: ``raise`` for the support, ``keep`` for the
             query.
         device: auto, cpu, cuda or cuda:N.
+        describe: what is known of the assay: ``target=..., ec=..., organism=..., type=...``; None: nothing.
     """
 
     support: str
@@ -49,6 +51,7 @@ class SupportRequest:
     prior: float | None = None
     on_invalid: OnInvalid | None = None
     device: str = "auto"
+    describe: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +79,11 @@ class PredictRequest(SupportRequest):
             raise ConfigError(f"--reasons is how many support molecules are named, 0 or more, not {self.reasons}")
         if self.on_invalid not in (None, "raise", "keep", "drop"):
             raise ConfigError(f'--on-invalid is raise, keep or drop, not "{self.on_invalid}"')
-        if not self.support.strip() or not self.query.strip():
-            raise ConfigError("--support or --query is empty. Give each a file (the query may be one SMILES)")
+        if not self.query.strip() or not (self.support.strip() or self.describe):
+            raise ConfigError(
+                "--support or --query is empty. Give each a file (the query may be one SMILES); without labelled "
+                'molecules, a model that reads descriptions predicts from --describe "target=..., type=..."'
+            )
         if self.support == STDIN and self.query == STDIN:
             raise ConfigError("support and query cannot both be standard input (-); give one of them as a file")
         if self.out is None and self.on_invalid == "drop":
@@ -127,6 +133,10 @@ def open_support(request: SupportRequest, say: Say) -> tuple[Support, Bundle]:
         MolmetaError: something of it cannot be used.
     """
     device = choose_device(request.device)
+    if request.describe is not None:
+        read_description(request.describe)
+    if not request.support.strip():
+        return no_support(), Bundle.load(request.model).to(device)
     support = read_support(
         request.support,
         say,
@@ -157,7 +167,8 @@ def open_request(request: PredictRequest, say: Say) -> Opened:
     first = next(tables)
     if len(first.data.columns) > 1:
         say(f'{first.source}: structures in "{first.smiles_column}"')
-    return Opened(support, bundle, support.learn(bundle, request.prior), first, tables)
+    description = None if request.describe is None else read_description(request.describe)
+    return Opened(support, bundle, support.learn(bundle, request.prior, description), first, tables)
 
 
 def _query(request: PredictRequest) -> Iterator[Table]:

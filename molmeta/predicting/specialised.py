@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -28,6 +29,7 @@ class Labelled:
         num_classes: k; 0 for regression.
         prior: share of class 1 that is expected in the query; None: the support's.
         seed: for methods that draw at random while they adapt.
+        description: what is known of the assay in words; None: nothing.
     """
 
     encoded: Encodings
@@ -36,10 +38,13 @@ class Labelled:
     num_classes: int
     prior: float | None = None
     seed: int = 0
+    description: Mapping[str, str] | None = None
 
     @property
     def shares(self) -> FloatArray:
-        """``[k]`` the share of each class in the support."""
+        """``[k]`` the share of each class in the support; equal ones where nothing is labelled."""
+        if not len(self.labels):
+            return np.full(self.num_classes, 1 / self.num_classes)
         counts = np.bincount(self.labels.astype(np.int64), minlength=self.num_classes)
         return counts.astype(np.float64) / len(self.labels)
 
@@ -90,7 +95,9 @@ class Specialised:
             target = torch.from_numpy(labelled.labels.astype(np.int64))
         with torch.random.fork_rng():
             seed_torch(labelled.seed, 0)
-            predictor = bundle.adapt(labelled.encoded, target, labelled.kind, labelled.num_classes)
+            predictor = bundle.adapt(
+                labelled.encoded, target, labelled.kind, labelled.num_classes, labelled.description
+            )
         return cls(labelled, predictor, loc, scale)
 
     def predict(self, encoded: Encodings) -> tuple[FloatArray, FloatArray | None]:

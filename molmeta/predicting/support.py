@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,7 +18,7 @@ from molmeta.domains.molecules.featurise import Featurised
 from molmeta.domains.molecules.labels import AssayLabels, LabelRule
 from molmeta.domains.molecules.tables import Table, read_table
 from molmeta.domains.molecules.workers import featurise_distinct
-from molmeta.errors import SupportError
+from molmeta.errors import ConfigError, SupportError
 from molmeta.predicting.assay import AssayModel, check_prior
 
 Say = Callable[[str], None]
@@ -51,15 +51,32 @@ class Support:
         read = [[a.name, a.kind, a.classes, a.smiles, a.labels.tolist()] for a in self.assays]
         return hashlib.sha256(json.dumps(read).encode()).hexdigest()
 
-    def learn(self, bundle: Bundle, prior: float | None = None) -> list[AssayModel]:
-        """Adapt the bundle to each assay."""
+    def learn(
+        self, bundle: Bundle, prior: float | None = None, description: Mapping[str, str] | None = None
+    ) -> list[AssayModel]:
+        """Adapt the bundle to each assay.
+
+        Raises:
+            ConfigError: a description is given of several assays.
+        """
+        if description is not None and len(self.assays) > 1:
+            held = ", ".join(assay.name for assay in self.assays)
+            raise ConfigError(f"--describe is of one assay; the support has {held}. Name one: --label")
         structures = [text for text in self.molecules.canonical if text]
         models = []
         for assay in self.assays:
             rows = [self.row_of[text] for text in assay.smiles]
             molecules = self.molecules.arrays.take(np.array(rows, np.int64))
-            models.append(AssayModel.fit(bundle, assay, molecules, [structures[i] for i in rows], prior=prior))
+            texts = [structures[i] for i in rows]
+            models.append(AssayModel.fit(bundle, assay, molecules, texts, prior=prior, description=description))
         return models
+
+
+def no_support() -> Support:
+    """One binary assay of which nothing is measured, yet to be described."""
+    none = np.empty(0, np.int64)
+    assay = AssayLabels("assay", none, none, [], [], none, TaskKind.BINARY, ("inactive", "active"))
+    return Support([assay], featurise_distinct([]), {})
 
 
 def read_support(
@@ -171,7 +188,8 @@ def say_prior(models: Sequence[AssayModel], say: Say) -> None:
     for model in models:
         if model.assay.kind is TaskKind.BINARY:
             own = model.specialised.labelled.shares[1]
-            share = f"the support's share, {own:.3g}" if model.prior is None else f"{model.prior:g}, as given"
+            whose = "the support's share" if len(model.assay.labels) else "one half, for want of labels"
+            share = f"{whose}, {own:.3g}" if model.prior is None else f"{model.prior:g}, as given"
             rest = " (--prior says how rare actives are in the query)" if model.prior is None else ""
             say(f"{model.assay.name}: probabilities assume that the share of actives in the query is {share}{rest}")
 

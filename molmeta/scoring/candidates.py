@@ -70,11 +70,10 @@ class Candidate:
         laws = getattr(self.model, "laws", None)
         return kind is not TaskKind.MULTICLASS if laws is None else kind in laws.kinds
 
-    @property
-    def reads_descriptions(self) -> bool:
-        """Whether it predicts from descriptions of the classes, too, and so without an example."""
+    def needs_no_support(self, kind: TaskKind) -> bool:
+        """Whether it predicts without an example: from descriptions of classes, or from what it knows beforehand."""
         laws = getattr(self.model, "laws", None)
-        return laws is not None and laws.described
+        return laws is not None and (laws.described or (laws.empty_support and kind is TaskKind.BINARY))
 
 
 class BundleModel:
@@ -88,6 +87,7 @@ class BundleModel:
             transductive=bundle.transductive,
             encodes=all(law.encodes for law in laws),
             described=all(law.described for law in laws),
+            empty_support=bundle.needs_no_support,
             shares_rows=all(law.shares_rows for law in laws),
         )
         self.device = bundle.device

@@ -59,7 +59,7 @@ class Question:
         if self.draws not in DRAWS:
             problems.append(f'unknown way to draw "{self.draws}"; known: {", ".join(DRAWS)}')
         if min(self.sizes, default=-1) < 0 or self.seeds < 1 or self.tasks < 0:
-            problems.append("seeds are 1 or more, support sizes 0 or more (0: from descriptions of the classes alone)")
+            problems.append("seeds are 1 or more, support sizes 0 or more (0: without any example)")
         if problems:
             raise ConfigError("\n".join(problems))
 

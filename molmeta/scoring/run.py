@@ -110,7 +110,7 @@ def evaluate(
 def _check_can(candidate: Candidate, method: str, asked: Question) -> None:
     if not candidate.serves(TaskKind(asked.kind)):
         raise ConfigError(f"{method} does not serve {asked.kind} tasks")
-    if 0 in asked.sizes and not candidate.reads_descriptions:
+    if 0 in asked.sizes and not candidate.needs_no_support(TaskKind(asked.kind)):
         raise ConfigError(f"{method} learns from examples alone: without any (support size 0) it can predict nothing")
 
 

@@ -12,7 +12,7 @@ from molmeta.core.episode import LabelledSet
 from molmeta.domains import BACKBONES as REGISTERED
 from molmeta.errors import InputError, SupportError
 from molmeta.methods import METHODS
-from tests.contract.case import CLASSES, MULTICLASS, REGRESSION, Case, close
+from tests.contract.case import BINARY, CLASSES, MULTICLASS, REGRESSION, Case, close, numbers
 from tests.contract.cases import ALL, ALONE, BACKBONES, CASES, DOMAINS, ENCODING, NUMBERS, ORDER, WAYS, broken_laws, on
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -99,6 +99,25 @@ def test_an_encoding_stands_for_its_inputs_where_it_is_said_to(case: Case) -> No
         else:
             with pytest.raises(InputError, match="not an Encoding"):
                 case.predict(encoded, encodings[1])
+
+
+def test_an_empty_support_is_served_where_it_is_said_to_be_and_else_refused(case: Case) -> None:
+    kind = BINARY if BINARY in case.laws.kinds else max(case.laws.kinds)
+    support, query = case.one(kind)
+    nothing = replace(support, inputs=support.inputs[torch.arange(0)], labels=support.labels[:0])
+    if not case.laws.empty_support:
+        if not case.laws.described:
+            with pytest.raises(SupportError, match=r"every class needs an example|the support set is empty"):
+                case.learner.adapt(nothing)
+        return
+    found = case.predict(nothing, query.inputs)
+    assert torch.isfinite(found).all()
+    assert np.ptp(found[:, 0].numpy()) > 1e-5
+    batch = case.batch(BINARY, [(0, 7), (9, 7)])
+    (_, asked), _ = batch.episodes()
+    none, some = map(numbers, case.learner.predict_episodes(batch))
+    assert close(case.predict(nothing, asked.inputs), none)
+    assert not close(none, some)
 
 
 def test_a_class_needs_no_example_where_descriptions_are_read_and_is_else_refused(case: Case) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ import torch
 
 from molmeta.core.episode import EpisodeBatch
 from molmeta.core.learner import Encoding
+from molmeta.core.shared import SharedEncoding, Table
 from molmeta.core.task import TaskKind
+from molmeta.domains.molecules.descriptions import hashed, rows_of
 from molmeta.errors import ConfigError
 from molmeta.methods.gp import GaussianProcess
 from molmeta.methods.known_assays import KnownAssays, KnownAssaysConfig
@@ -86,6 +89,69 @@ def test_values_are_the_process_s_alone() -> None:
     drawn.inputs.values[:, -ASSAYS:] = 0
     for one, other in zip(found, model.predict_episodes(drawn), strict=True):
         torch.testing.assert_close(one.mean, other.mean)
+
+
+def described() -> KnownAssays:
+    """With towers of width 3 whose weights are drawn at random."""
+    made = make_learner({"name": "known_assays"}, {"name": "profiles", "width": 3, "described": 3})
+    assert isinstance(made, KnownAssays)
+    made.backbone.panel = torch.arange(ASSAYS, dtype=torch.int16)
+    some = torch.Generator().manual_seed(0)
+    for name, buffer in made.towers.named_buffers():
+        buffer.copy_(torch.rand(buffer.shape, generator=some) if name == "rarity" else buffer.normal_(generator=some))
+    made.trust.data.fill_(0.5)
+    return made.double().eval()
+
+
+def told(drawn: EpisodeBatch, *descriptions: dict[str, str]) -> EpisodeBatch:
+    return replace(drawn, task_inputs=torch.cat([rows_of(said, 2) for said in descriptions]))
+
+
+KINASE, PROTEASE = {"target": "kinase"}, {"target": "protease"}
+
+
+def test_a_description_adds_the_towers_logit_to_the_prior_mean() -> None:
+    model, drawn = described(), told(batch(), KINASE, PROTEASE)
+    episodes = model.pad(drawn, drawn.inputs.values)[0].map(model._compared)
+    layout = drawn.layout()
+    for rows, found in ((layout.query, model.query_prior(episodes)), (layout.support, model.support_prior(episodes))):
+        assert isinstance(found, torch.Tensor)
+        for t, said in enumerate((KINASE, PROTEASE)):
+            row = drawn.inputs.values[rows[t, 0]]
+            u, v = model.towers.molecules(row[5 : 5 + 2048]), model.towers.assays(hashed(said)[None].double())[0]
+            expected = model.prior(row[:2]) + 0.5 * (u @ v)
+            torch.testing.assert_close(found[t, 0], expected * torch.tensor([-1.0, 1.0]))
+
+
+def test_each_episode_is_predicted_by_its_own_description_shared_rows_or_not() -> None:
+    model, drawn = described(), told(batch(), KINASE, PROTEASE)
+    said = [each.probabilities for each in model.predict_episodes(drawn)]
+    for (support, query), each in zip(drawn.episodes(), said, strict=True):
+        torch.testing.assert_close(model.adapt(support).predict(query.inputs).probabilities, each)
+    rows = drawn.inputs.values
+    table = SharedEncoding(Table(rows, torch.nonzero(drawn.is_support).flatten()), torch.arange(len(rows)))
+    for shared, each in zip(model.predict_episodes(drawn.with_inputs(table)), said, strict=True):
+        torch.testing.assert_close(shared.probabilities, each)
+    for other, each in zip(model.predict_episodes(told(drawn, PROTEASE, KINASE)), said, strict=True):
+        assert other.probabilities is not None
+        assert not torch.allclose(other.probabilities, each)
+
+
+def test_no_description_is_an_empty_one_and_does_not_stop_anything() -> None:
+    model, drawn = described(), batch()
+    for one, other in zip(model.predict_episodes(drawn), model.predict_episodes(told(drawn, {}, {})), strict=True):
+        torch.testing.assert_close(one.probabilities, other.probabilities)
+
+
+def test_without_a_support_description_and_rate_are_all_there_is_and_no_assay_votes() -> None:
+    model, drawn = described(), told(batch(), KINASE, PROTEASE)
+    ((support, query), _) = drawn.episodes()
+    nothing = replace(support, inputs=support.inputs[torch.arange(0)], labels=support.labels[:0])
+    predictor = model.adapt(nothing)
+    before = predictor.beforehand(query.inputs)
+    assert before is not None
+    torch.testing.assert_close(predictor.predict(query.inputs).probabilities, before.informed.probabilities)
+    torch.testing.assert_close(before.uninformed.probabilities, torch.full((5, 2), 0.5).double())
 
 
 def test_a_backbone_that_knows_no_assays_is_refused() -> None:

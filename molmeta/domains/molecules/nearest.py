@@ -93,7 +93,9 @@ class NearestTable:
         return similarity
 
     def nearest(self, queries: Counts) -> tuple[I64, F32]:
-        """The row of each query's most similar molecule, and that similarity: ``[m]`` and ``[m]``."""
+        """The row of each query's most similar molecule, and that similarity: ``[m]`` and ``[m]``; -1 and 0 of none."""
+        if not len(self):
+            return np.full(len(queries), -1, np.int64), np.zeros(len(queries), np.float32)
         step = max(1, _CELLS // max(1, len(self)))
         index, similarity = np.zeros(len(queries), np.int64), np.zeros(len(queries), np.float32)
         for start in range(0, len(queries), step):

@@ -1,0 +1,91 @@
+"""Predictions from what is said of an assay, without labelled molecules and beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from molmeta import FewShotClassifier
+from molmeta.bundle import Bundle, Member
+from molmeta.cli import app
+from molmeta.domains.molecules import towers
+from molmeta.errors import ConfigError, SupportError
+from molmeta.methods.known_assays import KnownAssays
+from molmeta.recipe import make_learner
+from tests.bundles import tiny_bundle
+from tests.domains.molecules.test_towers import ACIDS, AMINES, Source, assays
+
+LIBRARY = [*AMINES, *ACIDS]
+METHOD, BACKBONE = {"name": "known_assays"}, {"name": "profiles", "width": 3, "described": 4}
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    """Of kinases that like amines and proteases that like acids; it trusts descriptions."""
+    learner = make_learner(METHOD, BACKBONE)
+    assert isinstance(learner, KnownAssays)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(towers, "_STEPS", 150)
+        patch.setattr(towers, "_ROWS", 64)
+        learner.backbone.read(Source(), assays())
+    torch.nn.init.constant_(learner.trust, 1.0)
+    return Bundle([Member(METHOD, BACKBONE, learner)], {"name": "described"})
+
+
+def said(model: Bundle | Path, description: object, smiles: list[str], labels: list[int]) -> np.ndarray:
+    fitted = FewShotClassifier(model, description=description).fit(smiles, labels)
+    return fitted.predict_proba(LIBRARY)[:, 1]
+
+
+def test_without_a_label_a_family_s_description_ranks_what_the_family_prefers_first(bundle: Bundle) -> None:
+    kinase = said(bundle, "target=some kinase, type=binding", [], [])
+    assert kinase[:8].min() > kinase[8:].max()
+    protease = said(bundle, {"target": "a protease"}, [], [])
+    assert protease[8:].min() > protease[:8].max()
+
+
+def test_labels_correct_a_description(bundle: Bundle) -> None:
+    smiles, labels = [*AMINES[::2], *ACIDS[::2]], [0, 0, 0, 0, 1, 1, 1, 1]  # against what is said of kinases
+    alone = said(bundle, "target=kinase", [], [])
+    both, unsaid = said(bundle, "target=kinase", smiles, labels), said(bundle, None, smiles, labels)
+    assert alone[8:].mean() < both[8:].mean() < unsaid[8:].mean()
+
+
+def test_a_fitted_description_is_saved_with_the_model(bundle: Bundle, tmp_path: Path) -> None:
+    fitted = FewShotClassifier(bundle, description={"target": "kinase"}).fit([], [])
+    fitted.save(tmp_path / "kinase.safetensors")
+    again = FewShotClassifier.load(tmp_path / "kinase.safetensors")
+    np.testing.assert_allclose(again.predict_proba(LIBRARY), fitted.predict_proba(LIBRARY), atol=1e-6)
+    assert fitted.classes_.tolist() == [0, 1]
+    assert len(str(fitted.explain(LIBRARY[:2])).splitlines()) == 2
+
+
+def test_what_a_model_cannot_use_is_refused(bundle: Bundle) -> None:
+    with pytest.raises(ConfigError, match="reads no description of an assay"):
+        said(tiny_bundle(), "target=kinase", ["CCO", "CCN"], [0, 1])
+    with pytest.raises(SupportError, match="0 labelled molecules"):
+        said(bundle, None, [], [])
+    with pytest.raises(ConfigError, match="not for multiclass labels"):
+        said(bundle, "target=kinase", ["CCO", "CCN", "CCC"], [0, 1, 2])
+    with pytest.raises(ConfigError, match='did you mean "target"'):
+        said(bundle, "tagret=kinase", [], [])
+
+
+def test_a_library_is_predicted_from_a_description_alone(bundle: Bundle, tmp_path: Path) -> None:
+    model, query, out = tmp_path / "described.safetensors", tmp_path / "library.csv", tmp_path / "out.csv"
+    bundle.save(model)
+    pd.DataFrame({"smiles": LIBRARY}).to_csv(query, index=False)
+    given = ["predict", "--query", str(query), "--model", str(model), "-o", str(out)]
+    done = CliRunner().invoke(app, [*given, "--describe", "target=kinase"])
+    assert done.exit_code == 0, done.output
+    table = pd.read_csv(out)
+    np.testing.assert_allclose(table["assay_molmeta_probability"], said(bundle, "target=kinase", [], []), rtol=1e-4)
+    assert table["assay_molmeta_nearest"].isna().all()
+    refused = CliRunner().invoke(app, [*given, "--force"])
+    assert refused.exit_code != 0
+    assert "--describe" in str(refused.exception or refused.output)
