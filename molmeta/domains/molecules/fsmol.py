@@ -40,6 +40,7 @@ class FSMolConfig:
     hold_out: bool = True  # take datasets/fsmol/heldout.json's tasks out of train
     regression: RegressionRule = "log"  # which tasks count as regression tasks
     on_invalid: Literal["raise", "drop"] = "raise"  # molecules that cannot be used
+    describe: bool = True  # tell models that read it what is known of each assay in words
 
 
 class FSMol(StoreSource):
@@ -104,10 +105,9 @@ class FSMol(StoreSource):
     def _counts(self, rows: IntArray) -> Counts:
         return Counts.of(self.store.arrays).take(rows)
 
-    @staticmethod
-    def describe(task: Task, classes: IntArray) -> torch.Tensor:
+    def describe(self, task: Task, classes: IntArray) -> torch.Tensor:
         """``[classes, buckets]`` what is known of the assay in words, hashed (see ``descriptions``)."""
-        return rows_of(task.description, len(classes))
+        return rows_of(task.description if self.config.describe else {}, len(classes))
 
     @staticmethod
     def draw(task: Task, n_support: int, seed: int) -> Draw:

@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import json
 from collections import Counter, defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -156,7 +157,9 @@ def test_a_draw_of_no_support_asks_for_every_row_and_describes_each_class_alike(
     support, query = made.draw(task, 0, 3)
     assert len(support) == 0
     assert query.tolist() == list(range(len(task)))
-    assert made.describe(task, np.arange(2)).shape[0] == 2
+    told = replace(task, description={"target": "kinase"})
+    assert made.describe(told, np.arange(2)).sum(1).tolist() == [1, 1]
+    assert not source(folder, describe=False).describe(told, np.arange(2)).any()
 
 
 def test_a_file_of_proteins_without_assays_is_refused_by_name(folder: Path) -> None:
