@@ -39,6 +39,7 @@ COVERAGE = 0.8
 MORE = (8, 16, 32, 64)
 _PARTS, _REPEATS = 4, 2
 _WEIGHTS, _GROWTH = 7, 2  # how many b, and the position of b2
+_FIFTHS = 5
 _MOST_SURE = 0.99  # w is taken for no more
 _LEARNED = (8.0, 128.0)  # sizes of the supports that curves are learned from
 
@@ -147,24 +148,27 @@ class Curve:
         return cls(**curves[kind])
 
     @classmethod
-    def fit(cls, seen: Evidence, later: FloatArray, quality: FloatArray, learned_from: str = "") -> Self:
-        """Learn b by logistic regression of the shares ``quality [r]``, and s by least squares, 0 or more each.
+    def fit(
+        cls, seen: Evidence, later: FloatArray, quality: FloatArray, assay: IntArray, learned_from: str = ""
+    ) -> Self:
+        """Learn b by logistic regression of the shares, and s by least squares, 0 or more each.
+
+        What s explains are errors on assays that b was not learned from: each fifth of them by the others.
 
         Args:
             seen: the supports, ``[r]`` each.
             later: ``[r]`` labels, as many or more, with which ``quality`` was measured.
             quality: ``[r]`` in (0, 1).
+            assay: ``[r]`` numbers of their assays.
             learned_from: which assays, in words.
         """
-        columns, weights = _columns(seen, later), np.zeros(_WEIGHTS)
-        ridge = np.eye(_WEIGHTS)
-        for _ in range(25):  # Newton's method
-            q = expit(columns @ weights)
-            curvature = (columns * (q * (1 - q))[:, None]).T @ columns + ridge
-            weights += np.linalg.solve(curvature, columns.T @ (quality - q) - ridge @ weights)
-        weights[_GROWTH] = max(0.0, weights[_GROWTH])
-        q = expit(columns @ weights)
-        spread = nnls(_spread_columns(seen, later), (quality - q) ** 2 / (q * (1 - q)))[0]
+        columns, fifth = _columns(seen, later), assay % _FIFTHS
+        spared = np.empty_like(quality)
+        for k in np.unique(fifth):
+            spared[fifth == k] = expit(columns[fifth == k] @ _logistic(columns[fifth != k], quality[fifth != k]))
+        errors = (quality - spared) ** 2 / (spared * (1 - spared))
+        spread = nnls(_spread_columns(seen, later), errors)[0]
+        weights = _logistic(columns, quality)
         return cls([round(float(w), 4) for w in weights], [round(float(s), 4) for s in spread], learned_from)
 
     def expected(self, seen: Evidence, later: FloatArray) -> FloatArray:
@@ -178,6 +182,17 @@ class Curve:
         strength = 1 / np.clip(spread, 1e-4, 0.9) - 1
         low, high = (beta.ppf(p, q * strength, (1 - q) * strength) for p in ((1 - coverage) / 2, (1 + coverage) / 2))
         return low, high
+
+
+def _logistic(columns: FloatArray, quality: FloatArray) -> FloatArray:
+    """``[7]`` b, by Newton's method, with a ridge of 1."""
+    weights, ridge = np.zeros(_WEIGHTS), np.eye(_WEIGHTS)
+    for _ in range(25):
+        q = expit(columns @ weights)
+        curvature = (columns * (q * (1 - q))[:, None]).T @ columns + ridge
+        weights += np.linalg.solve(curvature, columns.T @ (quality - q) - weights)
+    weights[_GROWTH] = max(0.0, weights[_GROWTH])
+    return weights
 
 
 def _growth(seen: Evidence, later: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -29,7 +29,7 @@ _ASSAYS = 240  # of a kind, at most: their numbers are a dozen
 _QUERY = 32  # rows at the least,
 _MOST_QUERY = 1000
 _OF_CLASS = 8  # of each class
-_SMALLEST = 96  # rows of an assay: a support of 64 or more
+_SMALLEST = 160  # rows of an assay: then supports of every size are of the same assays
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +101,8 @@ def learn_curves(
         if draws:
             held = f"{len({d.task for d in draws})} {split} assays" + " that it had not read" * (rest is not source)
             pairs = CurvePairs.of(draws)
-            curves[str(kind)] = asdict(Curve.fit(pairs.seen, pairs.later, pairs.quality, held))
+            assay = np.unique(pairs.task, return_inverse=True)[1]
+            curves[str(kind)] = asdict(Curve.fit(pairs.seen, pairs.later, pairs.quality, assay, held))
     return curves
 
 

@@ -98,7 +98,7 @@ def simulated(rows: int = 4000) -> tuple[Evidence, np.ndarray, np.ndarray, Curve
 
 def test_a_curve_that_made_the_data_is_found_again_and_its_interval_covers_what_it_says():
     seen, later, quality, true = simulated()
-    found = Curve.fit(seen, later, quality)
+    found = Curve.fit(seen, later, quality, np.arange(len(later)))
     np.testing.assert_allclose(found.expected(seen, later), true.expected(seen, later), atol=0.015)
     for coverage in (0.5, 0.8):
         low, high = found.interval(seen, later, coverage)
@@ -107,7 +107,7 @@ def test_a_curve_that_made_the_data_is_found_again_and_its_interval_covers_what_
 
 def test_more_labels_are_never_expected_to_be_worse():
     seen, later, quality, _ = simulated(500)
-    falling = Curve.fit(seen, later, expit(-3 * np.log2(later / seen.size) + 0 * quality))
+    falling = Curve.fit(seen, later, expit(-3 * np.log2(later / seen.size) + 0 * quality), np.arange(500))
     assert falling.weights[2] == 0
     sizes = np.array([16.0, 24, 32, 128, 1000])
     for curve in (falling, Curve(**CURVES["binary"])):
