@@ -27,6 +27,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from molmeta.core.episode import EpisodeBatch, Layout
 from molmeta.core.learner import Encoding
@@ -108,8 +109,10 @@ class KnownAssays(GaussianProcess):
         return g + self._leaning(episodes.map(self._structure).compare(inner, episodes.described))
 
     def _structure(self, rows: torch.Tensor) -> torch.Tensor:
-        """``[..., 1 + k]`` what the towers make of the fingerprints among the rows."""
-        u: torch.Tensor = self.towers.molecules(rows[..., sum(self.views[:2]) : sum(self.views)])
+        """``[..., 1 + k]`` what the towers make of the fingerprints, which the structure of the rows begins with."""
+        start, towers = sum(self.views[:2]), self.towers
+        fingerprints = rows[..., start : start + towers.structure.shape[1]]
+        u: torch.Tensor = towers.molecules(F.normalize(fingerprints, dim=-1))
         return u
 
     def _leaning(self, logits: torch.Tensor) -> torch.Tensor:

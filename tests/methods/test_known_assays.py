@@ -15,6 +15,8 @@ from molmeta.core.learner import Encoding
 from molmeta.core.shared import SharedEncoding, Table
 from molmeta.core.task import TaskKind
 from molmeta.domains.molecules.descriptions import hashed, rows_of
+from molmeta.domains.molecules.featurise import featurise
+from molmeta.domains.molecules.inputs import MoleculeBatch
 from molmeta.errors import ConfigError
 from molmeta.methods.gp import GaussianProcess
 from molmeta.methods.known_assays import KnownAssays, KnownAssaysConfig
@@ -91,9 +93,10 @@ def test_values_are_the_process_s_alone() -> None:
         torch.testing.assert_close(one.mean, other.mean)
 
 
-def described() -> KnownAssays:
+def described(*structures: str) -> KnownAssays:
     """With towers of width 3 whose weights are drawn at random."""
-    made = make_learner({"name": "known_assays"}, {"name": "profiles", "width": 3, "described": 3})
+    backbone = {"name": "profiles", "width": 3, "described": 3, "structures": ["morgan", *structures]}
+    made = make_learner({"name": "known_assays"}, backbone)
     assert isinstance(made, KnownAssays)
     made.backbone.panel = torch.arange(ASSAYS, dtype=torch.int16)
     some = torch.Generator().manual_seed(0)
@@ -121,6 +124,13 @@ def test_a_description_adds_the_towers_logit_to_the_prior_mean() -> None:
             u, v = model.towers.molecules(row[5 : 5 + 2048]), model.towers.assays(hashed(said)[None].double())[0]
             expected = model.prior(row[:2]) + 0.5 * (u @ v)
             torch.testing.assert_close(found[t, 0], expected * torch.tensor([-1.0, 1.0]))
+
+
+def test_towers_read_the_fingerprint_whatever_else_is_compared() -> None:
+    molecules = MoleculeBatch.of(featurise(["CCO", "c1ccccc1N", "CC(=O)O"]).arrays)
+    plain, more = described(), described("elements", "torsions")
+    alike = [model._structure(model.encode(molecules).values.double()) for model in (plain, more)]
+    torch.testing.assert_close(*alike, rtol=1e-5, atol=1e-5)
 
 
 def test_each_episode_is_predicted_by_its_own_description_shared_rows_or_not() -> None:
