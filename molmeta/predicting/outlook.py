@@ -13,7 +13,8 @@ value above the smaller; 1/2 is chance. It is expected, for molecules like the s
     k   the share of the support that the model knows from other assays, if it keeps them
 
 The numbers b and s are learned from assays that the model has not read (``scoring.curves``) and stand in its file; b2
-is 0 or more, so that more labels are never worse. The interval is that of a beta distribution.
+is 0 or more, so that more labels are never worse. The interval is that of a beta distribution. How well all of it holds
+on assays that nobody read stands in docs/flagship.md.
 """
 
 from __future__ import annotations
@@ -222,7 +223,8 @@ class Outlook:
         seen: what the support shows.
         sizes: ``[s]`` labels, the support's own first.
         expected: ``[s]`` the share of pairs in the right order; of two classes, the ROC-AUC.
-        low, high: ``[s]`` between them it lies for 80 % of assays.
+        low, high: ``[s]`` between them it lay for 3 of 4 assays that nobody had read; for 4 of 5 of those that the
+            curve was learned from.
     """
 
     assay: str
@@ -237,7 +239,7 @@ class Outlook:
         """A line a size, and what the numbers mean."""
         pair = "an active and an inactive one" if self.kind.is_classification else "two that differ"
         head = f"Of {pair} like these, how often the right one is ranked above the other (chance: 0.50)"
-        lines = [f"{self.assay}: {head}" if self.assay else head, "  labels  expected  for 80 % of assays"]
+        lines = [f"{self.assay}: {head}" if self.assay else head, "  labels  expected  for 3 of 4 assays"]
         rows = zip(self.sizes.tolist(), self.expected, self.low, self.high, strict=True)
         lines += [f"  {n:6}      {q:.2f}  {low:.2f} to {high:.2f}" for n, q, low, high in rows]
         lines[2] += "  (now)"
