@@ -42,6 +42,7 @@ from molmeta.methods.padded import inner
 class KnownAssaysConfig(GPConfig):
     agreement: float = 0.8  # q at the start
     temper: float = 0.4  # b at the start
+    vote: bool = True  # off, l is 0
 
 
 class KnownAssays(GaussianProcess):
@@ -104,6 +105,11 @@ class KnownAssays(GaussianProcess):
 
     def query_prior(self, episodes: PaddedEpisodes) -> torch.Tensor | float:
         g = super().query_prior(episodes)
+        if isinstance(g, torch.Tensor):
+            # The support corrects what g has in common for all molecules. Without one, a molecule that was never
+            # measured, of rate 0, is as likely active as not.
+            alone = (episodes.support_mask.sum(1) == 0)[:, None, None]
+            g = g - alone * self._prior(g.new_tensor([0.0, 1.0]))
         if episodes.described is None:
             return g
         return g + self._leaning(episodes.map(self._structure).compare(inner, episodes.described))
@@ -121,14 +127,14 @@ class KnownAssays(GaussianProcess):
 
     def head(self, episodes: PaddedEpisodes) -> HeadOutput:
         process = super().head(episodes.map(self._compared))
-        if episodes.kind is not TaskKind.BINARY:
+        if not self._has_votes(episodes.kind):
             return process
         asked = episodes.map(self._measured)
         return self._mixed(process, asked.compare(inner, self._votes(asked)), asked)
 
     def conditioned(self, episodes: PaddedEpisodes) -> Head:
         process, asked = super().conditioned(episodes.map(self._compared)), episodes.map(self._measured)
-        votes = self._votes(asked) if episodes.kind is TaskKind.BINARY else None
+        votes = self._votes(asked) if self._has_votes(episodes.kind) else None
         return partial(self._answer, process, asked, votes)
 
     def _answer(
@@ -136,6 +142,9 @@ class KnownAssays(GaussianProcess):
     ) -> HeadOutput:
         said = process(self._compared(query))
         return said if votes is None else self._mixed(said, inner(self._measured(query), votes), asked)
+
+    def _has_votes(self, kind: TaskKind) -> bool:
+        return self.config.vote and kind is TaskKind.BINARY
 
     def _compared(self, rows: torch.Tensor) -> torch.Tensor:
         return rows[..., : sum(self.views)]

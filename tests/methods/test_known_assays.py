@@ -166,6 +166,21 @@ def test_without_a_support_description_and_rate_are_all_there_is_and_no_assay_vo
     torch.testing.assert_close(before.uninformed.probabilities, torch.full((5, 2), 0.5).double())
 
 
+def test_without_the_vote_it_is_the_process() -> None:
+    model, drawn = learner(), batch()
+    model.config = replace(model.config, vote=False)
+    process = GaussianProcess.head(model, model.pad(drawn, drawn.inputs.values)[0].map(model._compared)).logits
+    assert process is not None
+    for t, said in enumerate(model.predict_episodes(drawn)):
+        assert said.probabilities is not None
+        torch.testing.assert_close(said.probabilities, process[t, : len(said.probabilities)].softmax(-1))
+
+
+def test_a_plain_process_on_what_assays_measured_is_refused() -> None:
+    with pytest.raises(ConfigError, match="goes with known_assays"):
+        make_learner({"name": "gp"}, {"name": "profiles"})
+
+
 def test_a_backbone_that_knows_no_assays_is_refused() -> None:
     with pytest.raises(ConfigError, match='choose the backbone "profiles"'):
         make_learner({"name": "known_assays"}, {"name": "counts"})
@@ -176,3 +191,14 @@ def test_settings_start_the_parameters() -> None:
     assert isinstance(model, KnownAssays)
     assert float(model.agreement.sigmoid()) == pytest.approx(0.7)
     assert KnownAssaysConfig().prior
+
+
+def test_without_a_support_a_molecule_that_was_never_measured_is_as_likely_active_as_not() -> None:
+    model, drawn = learner(), batch()
+    model.prior.bias.data.fill_(-3.0)
+    drawn.inputs.values[:, :2] = torch.tensor([0.0, 1.0])
+    ((support, query), _) = drawn.episodes()
+    nothing = replace(support, inputs=support.inputs[torch.arange(0)], labels=support.labels[:0])
+    torch.testing.assert_close(
+        model.adapt(nothing).predict(query.inputs).probabilities, torch.full((5, 2), 0.5).double()
+    )
