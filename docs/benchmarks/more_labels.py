@@ -41,10 +41,13 @@ def estimate() -> None:
 
 
 def estimate_lines(draws: list[CurveDraw], curve: Curve) -> list[str]:
-    """A row for each pair of sizes; errors are means over assays of the absolute difference to what was measured."""
+    """A row for each pair of sizes; errors are mean absolute differences to what was measured: of the estimate, of the
+    mean curve that was learned from other assays, and of these assays' own mean, which nobody knows beforehand."""
     pairs = CurvePairs.of(draws)
     expected, (low, high) = curve.expected(pairs.seen, pairs.later), curve.interval(pairs.seen, pairs.later)
-    lines = [f"labels later assays expected measured error own-mean-error in-{COVERAGE:.0%} width correlation"]
+    lines = [
+        f"labels later assays expected measured error of-mean-curve of-own-mean in-{COVERAGE:.0%} width correlation"
+    ]
     for now, later in SHOWN:
         rows = (pairs.seen.size == now) & (pairs.later == later)
         q, e, task = pairs.quality[rows], expected[rows], np.array(pairs.task)[rows]
@@ -52,7 +55,7 @@ def estimate_lines(draws: list[CurveDraw], curve: Curve) -> list[str]:
         inside = ((low <= pairs.quality) & (pairs.quality <= high))[rows].mean()
         lines.append(
             f"{now:6} {later:5} {len(of_task.T):6} {e.mean():8.3f} {q.mean():8.3f} {np.abs(q - e).mean():5.3f} "
-            f"{np.abs(q - q.mean()).mean():14.3f} {inside:6.2f} {(high - low)[rows].mean():5.2f} "
+            f"{np.abs(q - curve.average[str(later)]).mean():13.3f} {np.abs(q - q.mean()).mean():11.3f} {inside:6.2f} {(high - low)[rows].mean():5.2f} "
             f"{np.corrcoef(of_task)[0, 1]:11.2f}"
         )
     return lines

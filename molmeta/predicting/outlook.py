@@ -20,7 +20,7 @@ on assays that nobody read stands in docs/flagship.md.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -127,11 +127,15 @@ def _expected_pairs(scores: FloatArray, deviation: FloatArray | None) -> tuple[f
 
 @dataclass(frozen=True)
 class Curve:
-    """b and s of one kind of labels, and which assays they were learned from; see the module for the equations."""
+    """b and s of one kind of labels, and which assays they were learned from; see the module for the equations.
+
+    ``average`` is the mean quality of those assays, by labels: what to expect of an assay of which nothing is known.
+    """
 
     weights: Sequence[float]
     spread: Sequence[float]
     learned_from: str
+    average: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, curves: Mapping[str, Any], kind: TaskKind) -> Self:
@@ -170,7 +174,9 @@ class Curve:
         errors = (quality - spared) ** 2 / (spared * (1 - spared))
         spread = nnls(_spread_columns(seen, later), errors)[0]
         weights = _logistic(columns, quality)
-        return cls([round(float(w), 4) for w in weights], [round(float(s), 4) for s in spread], learned_from)
+        now = later == seen.size
+        average = {f"{n:g}": round(float(quality[now & (later == n)].mean()), 4) for n in np.unique(later[now])}
+        return cls([round(float(w), 4) for w in weights], [round(float(s), 4) for s in spread], learned_from, average)
 
     def expected(self, seen: Evidence, later: FloatArray) -> FloatArray:
         """The quality to be expected with ``later`` labels."""

@@ -92,6 +92,7 @@ def test_a_model_that_keeps_no_assays_learns_its_curves_from_the_held_out_ones(s
     assert Split.TRAIN not in source.asked
     curve = Curve.of(found, TaskKind.BINARY)
     assert curve.weights[2] >= 0
+    assert set(curve.average) == {"8", "16"}
     assert found == learn_curves(bundle, Source())
 
 
