@@ -27,6 +27,7 @@ from torch.nn import functional as F
 
 from molmeta.core.learner import Encoding, Laws
 from molmeta.core.task import Inputs, TaskKind
+from molmeta.errors import ConfigError
 from molmeta.methods.episodic import EmbeddingLearner, Head, HeadOutput, PaddedEpisodes
 
 
@@ -80,6 +81,8 @@ class GaussianProcess(EmbeddingLearner):
     def __init__(self, backbone: nn.Module, config: GPConfig | None = None) -> None:
         super().__init__(backbone)
         self.config = config or GPConfig()
+        if 0 in self.views:
+            raise ConfigError('a kernel needs columns to compare: the backbone "profiles" goes with known_assays')
         self.classification = Kernel(self.views)
         self.regression = Kernel(self.views)
         self.log_scale = nn.Parameter(torch.tensor(1.0))
