@@ -45,18 +45,16 @@ def estimate_lines(draws: list[CurveDraw], curve: Curve) -> list[str]:
     mean curve that was learned from other assays, and of these assays' own mean, which nobody knows beforehand."""
     pairs = CurvePairs.of(draws)
     expected, (low, high) = curve.expected(pairs.seen, pairs.later), curve.interval(pairs.seen, pairs.later)
-    lines = [
-        f"labels later assays expected measured error of-mean-curve of-own-mean in-{COVERAGE:.0%} width correlation"
-    ]
+    lines = [f"labels later assays expected measured error mean-curve own-mean in-{COVERAGE:.0%} width correlation"]
     for now, later in SHOWN:
         rows = (pairs.seen.size == now) & (pairs.later == later)
         q, e, task = pairs.quality[rows], expected[rows], np.array(pairs.task)[rows]
         of_task = np.array([(q[task == t].mean(), e[task == t].mean()) for t in np.unique(task)]).T
         inside = ((low <= pairs.quality) & (pairs.quality <= high))[rows].mean()
+        errors = [np.abs(q - told).mean() for told in (e, curve.average[str(later)], q.mean())]
         lines.append(
-            f"{now:6} {later:5} {len(of_task.T):6} {e.mean():8.3f} {q.mean():8.3f} {np.abs(q - e).mean():5.3f} "
-            f"{np.abs(q - curve.average[str(later)]).mean():13.3f} {np.abs(q - q.mean()).mean():11.3f} {inside:6.2f} {(high - low)[rows].mean():5.2f} "
-            f"{np.corrcoef(of_task)[0, 1]:11.2f}"
+            f"{now:6} {later:5} {len(of_task.T):6} {e.mean():8.3f} {q.mean():8.3f} {errors[0]:5.3f} {errors[1]:10.3f} "
+            f"{errors[2]:8.3f} {inside:6.2f} {(high - low)[rows].mean():5.2f} {np.corrcoef(of_task)[0, 1]:11.2f}"
         )
     return lines
 

@@ -243,8 +243,9 @@ class Outlook:
 
     def __str__(self) -> str:
         """A line a size, and what the numbers mean."""
-        pair = "an active and an inactive one" if self.kind.is_classification else "two that differ"
-        head = f"Of {pair} like these, how often the right one is ranked above the other (chance: 0.50)"
+        pair = "an active molecule" if self.kind.is_classification else "the larger of two values"
+        below = "an inactive one" if self.kind.is_classification else "the smaller"
+        head = f"How often {pair} is ranked above {below}, among molecules like these (chance: 0.50)"
         lines = [f"{self.assay}: {head}" if self.assay else head, "  labels  expected  for 3 of 4 assays"]
         rows = zip(self.sizes.tolist(), self.expected, self.low, self.high, strict=True)
         lines += [f"  {n:6}      {q:.2f}  {low:.2f} to {high:.2f}" for n, q, low, high in rows]

@@ -92,8 +92,8 @@ def test_each_assay_has_its_estimate_and_one_is_chosen_for(run):
     frame.to_csv("support.csv", index=False)
     code, out, err = run()
     assert code == 0
-    assert "herg: Of an active" in out
-    assert "ames: Of an active" in out
+    assert "herg: How often an active" in out
+    assert "ames: How often an active" in out
     assert "pic50: no estimate: the model holds no learning curve for regression" in err
     code, _, err = run("--query", "library.csv")
     assert code == 2
