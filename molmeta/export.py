@@ -79,15 +79,20 @@ def sample_reference(source: FSMol, size: int = 2000, share: float = 0.1) -> Ref
 
     Where no training tasks were held out, those of ``valid`` stand in.
     """
+    others = _molecules(source, Split.HELDOUT, Split.VALID, Split.TRAIN)
+    return Reference.sample(training_molecules(source), others, size=size, share=share)
 
-    def molecules(*splits: Split) -> MoleculeArrays:
-        tasks = next((tasks for split in splits if (tasks := source.tasks(split, TaskKind.BINARY))), ())
-        rows = [task.rows for task in tasks] or [np.zeros(0, np.int64)]
-        return source.store.arrays.take(np.unique(np.concatenate(rows)))
 
-    return Reference.sample(
-        molecules(Split.TRAIN), molecules(Split.HELDOUT, Split.VALID, Split.TRAIN), size=size, share=share
-    )
+def training_molecules(source: FSMol) -> MoleculeArrays:
+    """Those of the training tasks."""
+    return _molecules(source, Split.TRAIN)
+
+
+def _molecules(source: FSMol, *splits: Split) -> MoleculeArrays:
+    """Of the first of ``splits`` that has tasks."""
+    tasks = next((tasks for split in splits if (tasks := source.tasks(split, TaskKind.BINARY))), ())
+    rows = [task.rows for task in tasks] or [np.zeros(0, np.int64)]
+    return source.store.arrays.take(np.unique(np.concatenate(rows)))
 
 
 def card_text(bundle: Bundle) -> str:
@@ -99,6 +104,8 @@ def card_text(bundle: Bundle) -> str:
     for key, value in card.items():
         if isinstance(value, Mapping):
             lines += [f"**{key.replace('_', ' ')}**", "", *(f"- {k}: {v}" for k, v in value.items()), ""]
+        elif key == "limits":
+            lines += ["**limits**", "", *(f"- {limit}" for limit in value), ""]
         else:
             text = value if isinstance(value, str) else json.dumps(value)
             if isinstance(value, list) and len(value) > _LISTED:

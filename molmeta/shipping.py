@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from molmeta.bundle import Bundle
-from molmeta.core.task import Split, TaskKind, TaskSource
+from molmeta.core.task import Split, Task, TaskKind, TaskSource
 from molmeta.domains.molecules.fsmol import FSMol
-from molmeta.evaluation.fewshot import default_draw, evaluate
+from molmeta.domains.molecules.reference import describe_chemistry
+from molmeta.evaluation.calibration import Calibration, Coverage, calibrate
+from molmeta.evaluation.fewshot import TaskResult, default_draw, evaluate_task, scored
+from molmeta.evaluation.scores import TaskRecord
 from molmeta.evaluation.statistics import summarise
-from molmeta.export import card_text, export, sample_reference
+from molmeta.export import card_text, export, sample_reference, training_molecules
 from molmeta.files import write_whole
 from molmeta.recipe import Recipe, make_source
 from molmeta.scoring.candidates import BundleModel
@@ -25,9 +28,16 @@ _METRICS = {TaskKind.BINARY: ("delta_auprc", "roc_auc", "brier", "nll"), TaskKin
 
 
 def ship(
-    runs: Sequence[Path], out: Path, *, name: str, licence: str, score: bool, advance: Callable[[int], None]
+    runs: Sequence[Path],
+    out: Path,
+    *,
+    name: str,
+    licence: str,
+    score: bool,
+    advance: Callable[[int], None],
+    limits: Sequence[str] = (),
 ) -> Bundle:
-    """Write a bundle of ``runs`` with a card: commands, seeds, training tasks and, with ``score``, its scores.
+    """Write a bundle of ``runs`` with a card: commands, seeds, what it was trained on and, with ``score``, its scores.
 
     The scores are those of the weights as they are stored, in half precision. Of a model for molecules, the learning
     curves are measured, too.
@@ -35,14 +45,18 @@ def ship(
     Args:
         runs: finished run folders, of one source.
         out: the file.
-        name, licence: for the card.
+        name, licence, limits: for the card.
         score: evaluate on the source's valid and held-out tasks, ten draws of each size, and learn the curves.
         advance: called with 1 for each task that was scored.
     """
     recipe = Recipe.of(Recipe.read(runs[0] / "config.toml"))
     source = make_source(recipe)
     card = _card(runs, name, licence)
+    if limits:
+        card["limits"] = list(limits)
     reference = sample_reference(source) if isinstance(source, FSMol) else None
+    if isinstance(source, FSMol):
+        card["chemistry"] = describe_chemistry(training_molecules(source))
     seen = training_structures(source, frozenset(card["training_tasks"]))
     bundle = export(runs, out, card, reference, training_structures=seen)
     if score:
@@ -85,18 +99,30 @@ def _card(runs: Sequence[Path], name: str, licence: str) -> dict[str, Any]:
 
 
 def _scores(bundle: Bundle, source: TaskSource, advance: Callable[[int], None]) -> dict[str, str]:
-    lines = {}
+    """Means over tasks, and what is pooled over them: calibration error, and how many values 90 % intervals hold."""
+    lines: dict[str, str] = {}
     for kind in (k for k in _METRICS if k in bundle.kinds):
         for split in (Split.VALID, Split.HELDOUT):
-            scores = evaluate(
-                BundleModel(bundle),
-                source,
-                source.tasks(split, kind),
-                sizes=SIZES,
-                draw=getattr(source, "draw", default_draw),
-                progress=lambda _: advance(1),
-            )
+            results = []
+            for task in source.tasks(split, kind):
+                results.append(_drawn(bundle, source, task))
+                advance(1)
+            scores, about = scored(results, source), f"{split} {kind}"
             for metric in _METRICS[kind] if scores else ():
-                found = [f"{size}: {summarise(scores, metric, size)}" for size in SIZES]
-                lines[f"{split} {kind} {metric}"] = ", ".join(found)
+                lines[f"{about} {metric}"] = _by_size({size: str(summarise(scores, metric, size)) for size in SIZES})
+            pooled = calibrate(kind, ((TaskRecord.of(r.task, source), draw) for r in results for draw in r.draws))
+            errors = {size: f"{c.ece:.3f}" for size, c in pooled.items() if isinstance(c, Calibration)}
+            inside = {size: f"{c.at(0.9):.3f}" for size, c in pooled.items() if isinstance(c, Coverage)}
+            for what, found in (("pooled ece", errors), ("pooled coverage of 90 % intervals", inside)):
+                if found:
+                    lines[f"{about} {what}"] = _by_size(found)
     return lines
+
+
+def _drawn(bundle: Bundle, source: TaskSource, task: Task) -> TaskResult:
+    draw = getattr(source, "draw", default_draw)
+    return evaluate_task(BundleModel(bundle), source, task, sizes=SIZES, seeds=range(10), draw=draw)
+
+
+def _by_size(found: Mapping[int, str]) -> str:
+    return ", ".join(f"{size}: {text}" for size, text in found.items())

@@ -13,6 +13,7 @@ def export(
     out: Annotated[Path, typer.Option("--out", "-o", help="The model file, ending in .safetensors.")],
     name: Annotated[str, typer.Option(help="What the card calls the model.")] = "",
     licence: Annotated[str, typer.Option(help="Licence of the weights; that of the training data, as a rule.")] = "",
+    limit: Annotated[list[str] | None, typer.Option(help="A limit of the model, for the card; repeat it.")] = None,
     score: Annotated[bool, typer.Option(help="Score it on the source's held-out and valid tasks for the card.")] = True,
     force: Annotated[bool, typer.Option(help="Overwrite the file.")] = False,
 ) -> None:
@@ -23,7 +24,9 @@ def export(
 
     check_writable(out, force)
     with counting("assays", None) as advance:
-        bundle = ship(runs, out, name=name or out.stem, licence=licence, score=score, advance=advance)
+        bundle = ship(
+            runs, out, name=name or out.stem, licence=licence, limits=limit or (), score=score, advance=advance
+        )
     for line in bundle.card.get("scores", {}).items():
         typer.echo("  ".join(line))
     size = out.stat().st_size / 1e6

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,11 +81,15 @@ class Coverage:
 
 
 def calibrations(kind: TaskKind, result: Result) -> dict[int, Calibration | Coverage]:
+    """As :func:`calibrate`, of every draw of a result."""
+    return calibrate(kind, ((task, draw) for name, task in result.tasks.items() for draw in result.draws(name)))
+
+
+def calibrate(kind: TaskKind, draws: Iterable[tuple[TaskRecord, DrawResult]]) -> dict[int, Calibration | Coverage]:
     """Support size to calibration; empty where there are no predictions, or where they are no probabilities."""
     rows: dict[int, list[FloatArray]] = defaultdict(list)
-    for name, task in result.tasks.items():
-        for draw in result.draws(name):
-            rows[draw.support_size].append(_rows(task, draw))
+    for task, draw in draws:
+        rows[draw.support_size].append(_rows(task, draw))
     found: dict[int, Calibration | Coverage] = {}
     for size, parts in sorted(rows.items()):
         first, second = np.concatenate(parts, axis=1)

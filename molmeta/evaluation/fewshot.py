@@ -133,6 +133,11 @@ def evaluate(
         results.append(evaluate_task(model, source, task, sizes=sizes, seeds=seeds, draw=draw))
         if progress is not None:
             progress(task)
+    return scored(results, source)
+
+
+def scored(results: Sequence[TaskResult], source: TaskSource) -> list[Score]:
+    """The scores of every draw of several tasks."""
     certain = probable(draw for result in results for draw in result.draws)
     return [s for r in results for s in score_draws(TaskRecord.of(r.task, source), r.draws, certain)]
 

@@ -1,5 +1,6 @@
 """A person's own assays, from their table to a model that predicts, through the command line."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,13 @@ def test_own_assays_train_evaluate_export_and_predict(
     capsys.readouterr()
     assert main(["evaluate", str(run), *own, "-n", "8", "--seeds", "2", "--against", str(scores)]) == 0
     assert "+0.000, 0/1 tasks higher (too few for an interval)" in capsys.readouterr().out
-    assert main(["export", str(run), "-o", str(model), "--no-score", "--licence", "mine"]) == 0
+    limits = ["--limit", "small", "--limit", "made up"]
+    assert main(["export", str(run), "-o", str(model), "--licence", "mine", *limits]) == 0
+    card = model.with_suffix(".md").read_text()
+    assert "**limits**\n\n- small\n- made up\n" in card
+    assert "- molecules: " in card
+    assert re.search(r"- valid binary delta_auprc: 16: .* ± .*\n", card)
+    assert re.search(r"- valid binary pooled ece: 16: 0\.\d{3}", card)
     support = own_assays(tmp_path / "support.csv", rows=16)
     arguments = ["--support", str(support), "--label", "has_0", "--query", MOLECULES[-1], "-o", str(out)]
     assert main(["predict", "--model", str(model), *arguments]) == 0

@@ -9,11 +9,14 @@ from typing import Self
 
 import numpy as np
 import torch
+from rdkit import Chem
 
 from molmeta.core.random import keyed_rng
 from molmeta.domains.molecules.featurise import MoleculeArrays
 from molmeta.domains.molecules.nearest import F32, Counts, NearestTable
 from molmeta.errors import ModelFileError
+
+_COMMON = 0.001  # share of molecules in which an element is worth naming
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +108,25 @@ class Reference:
         if not whole or not len(bins) == len(counts) == offsets[-1] or (len(bins) and int(bins.min()) < 0):
             raise ModelFileError("its reference molecules are damaged")
         return cls(Counts(bins.astype(np.uint16), counts.astype(np.uint8), offsets.astype(np.int64)), **settings)
+
+
+def describe_chemistry(molecules: MoleculeArrays) -> dict[str, str]:
+    """In words: how many, how large, of which elements and charges."""
+    if not len(molecules):
+        return {}
+    number, charge = molecules.atoms[:, 0], molecules.atoms[:, 3].astype(int) - 5
+    heavy = np.diff(molecules.atom_offsets)
+    molecule = np.repeat(np.arange(len(molecules)), heavy)
+    shares = {e: len(np.unique(molecule[number == e])) / len(molecules) for e in np.unique(number).tolist()}
+    common = sorted((e for e in shares if shares[e] >= _COMMON), key=lambda e: -shares[e])
+    table = Chem.GetPeriodicTable()
+    low, middle, high = np.quantile(heavy, (0.01, 0.5, 0.99)).astype(int).tolist()
+    return {
+        "molecules": f"{len(molecules):,}",
+        "heavy atoms": f"{middle} in the middle, 98 % have {low} to {high}",
+        "elements": ", ".join(f"{table.GetElementSymbol(e)} {shares[e]:.1%}" for e in common) + " of molecules",
+        "with a charged atom": f"{len(np.unique(molecule[charge != 0])) / len(molecules):.1%}",
+    }
 
 
 def _take(queries: Counts, mask: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Counts:

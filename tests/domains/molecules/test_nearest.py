@@ -9,7 +9,7 @@ from rdkit.Chem import rdFingerprintGenerator
 from molmeta.domains.molecules import nearest
 from molmeta.domains.molecules.featurise import featurise
 from molmeta.domains.molecules.nearest import Counts, NearestTable, cached_nearest_similarity, nearest_similarity
-from molmeta.domains.molecules.reference import Reference
+from molmeta.domains.molecules.reference import Reference, describe_chemistry
 from tests.bundles import DRUGS
 
 
@@ -90,3 +90,13 @@ def test_the_threshold_is_the_share_of_heldout_molecules():
     far = reference.similarity(Counts.of(heldout)) < reference.far_from_training
     assert len(reference.molecules) == 8
     assert far.sum() == 3
+
+
+def test_chemistry_is_told_by_size_elements_and_charges() -> None:
+    said = describe_chemistry(featurise(["CCO", "CCN", "c1ccccc1", "[Na+].[Cl-]"]).arrays)
+    assert said == {
+        "molecules": "4",
+        "heavy atoms": "3 in the middle, 98 % have 2 to 5",
+        "elements": "C 75.0%, N 25.0%, O 25.0%, Na 25.0%, Cl 25.0% of molecules",
+        "with a charged atom": "25.0%",
+    }
