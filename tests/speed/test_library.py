@@ -72,8 +72,13 @@ def forest(support: Path, library: Path, out: Path) -> None:
             writer.writerows(zip(smiles, probability.tolist(), strict=True))
 
 
+@pytest.fixture(params=["default", "best"])
+def model(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture
-def ours(tables: tuple[Path, Path], tmp_path: Path) -> Callable[[], None]:
+def ours(model: str, tables: tuple[Path, Path], tmp_path: Path) -> Callable[[], None]:
     @contextmanager
     def counting(*_: object) -> Iterator[Callable[[int], None]]:
         yield lambda _: None
@@ -81,17 +86,17 @@ def ours(tables: tuple[Path, Path], tmp_path: Path) -> Callable[[], None]:
     def run() -> None:
         support, library = map(str, tables)
         out = tmp_path / "ours.csv"
-        request = PredictRequest(support=support, query=library, out=out, force=True, workers=1)
+        request = PredictRequest(support=support, query=library, out=out, force=True, workers=1, model=model)
         predict_library(request, lambda _: None, counting)
 
     return run
 
 
-def test_a_library(tables: tuple[Path, Path], ours: Callable[[], None], tmp_path: Path, row: Row) -> None:
+def test_a_library(model: str, tables: tuple[Path, Path], ours: Callable[[], None], tmp_path: Path, row: Row) -> None:
     library = [line["smiles"] for line in read(tables[1])]
     with rdBase.BlockLogs():
         row(
-            f"predict a library of {len(library):,} with the bundled model, a molecule",
+            f"predict a library of {len(library):,} with {model}, a molecule",
             floor=lambda: fingerprints(library),
             molmeta=ours,
             peer=lambda: forest(*tables, tmp_path / "forest.csv"),
