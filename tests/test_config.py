@@ -115,7 +115,7 @@ def test_an_override_below_a_value_is_refused() -> None:
         ({"backbone": {"name": "gnn", "layer": 3}}, r'Did you mean "layers"\?'),
         ({"source": {"name": "fsmoll"}}, r'unknown source "fsmoll". Did you mean "fsmol"\?'),
         ({"method": "gp"}, r"\[method\] is a table of settings, not 'gp'"),
-        ({"method": {"name": 3}}, r"\[method\] needs a name; known: anil, .*gp, .*maml"),
+        ({"method": {"name": 3}}, r"\[method\] needs a name; known: adkf, .*gp, .*maml"),
         ({"backbone": {"name": "collections:OrderedDict"}}, "neither an nn.Module class nor a function"),
         ({"validation": {"seeds": 0}}, r"\[validation\].seeds is at least 1"),
         ({"validation": {"support_sizes": []}}, r"\[validation\].support_sizes are 0 or more, one at least"),
