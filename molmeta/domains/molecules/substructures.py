@@ -41,9 +41,8 @@ def roles(molecules: MoleculeBatch) -> torch.Tensor:
         nitrogen & ((charge > 0) | (hybridisation == _SP3)),
         charge < 0,
     )
-    return _environments(
-        molecules, _mixed(torch.stack(does, dim=1).long() @ (2 ** torch.arange(6, device=number.device)))
-    )
+    powers = 2 ** torch.arange(len(does), device=number.device)
+    return _environments(molecules, _mixed((torch.stack(does, dim=1) * powers).sum(1)))
 
 
 def torsions(molecules: MoleculeBatch) -> torch.Tensor:
