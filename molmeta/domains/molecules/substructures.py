@@ -80,13 +80,13 @@ SUBSTRUCTURES: Mapping[str, Callable[[MoleculeBatch], torch.Tensor]] = {
 def _environments(molecules: MoleculeBatch, hashed: torch.Tensor) -> torch.Tensor:
     source, target = molecules.edge_index()
     bond = molecules.bond_features[:, 0].long().repeat(2)
-    atom = torch.arange(len(hashed), device=hashed.device)
-    counts = _counted(molecules, atom, hashed)
+    found = [hashed]
     for _ in range(_RADIUS):
         around = torch.zeros_like(hashed).index_add_(0, target, _mixed(5 * hashed[source] + bond))
         hashed = _mixed(3 * hashed + around)
-        counts += _counted(molecules, atom, hashed)
-    return counts
+        found.append(hashed)
+    atom = torch.arange(len(hashed), device=hashed.device)
+    return _counted(molecules, atom.repeat(len(found)), torch.cat(found))
 
 
 def _counted(molecules: MoleculeBatch, atom: torch.Tensor, hashed: torch.Tensor) -> torch.Tensor:
