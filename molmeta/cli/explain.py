@@ -25,7 +25,6 @@ def explain(
     label: options.Label = None,
     assay_column: options.AssayColumn = None,
     kind: options.Kind = None,
-    positive: options.Positive = None,
     threshold: options.Threshold = None,
     active: options.Active = None,
     prior: options.Prior = None,

@@ -22,9 +22,13 @@ SmilesColumn = Annotated[
 Label = Annotated[list[str] | None, typer.Option(help="Column of labels; repeat for several assays.")]
 AssayColumn = Annotated[str | None, typer.Option(help="Column that names each row's assay (long tables).")]
 Kind = Annotated[str | None, typer.Option(help="What labels are: binary, multiclass or regression.")]
-Positive = Annotated[str | None, typer.Option(help="The label that means active.")]
 Threshold = Annotated[float | None, typer.Option(help="Cut numbers into classes here; needs --active.")]
-Active = Annotated[str | None, typer.Option(help="The active side of the threshold: above or below.")]
+Active = Annotated[
+    str | None,
+    typer.Option(
+        "--positive", "--active", help="The label that means active; with --threshold its active side, above or below."
+    ),
+]
 Prior = Annotated[float | None, typer.Option(help="Expected share of actives in the query; 0.01 is 1 %.")]
 OnInvalid = Annotated[
     str | None,
@@ -39,7 +43,6 @@ def request(
     smiles_column: list[str] | None,
     label: list[str] | None,
     kind: str | None,
-    positive: str | None,
     threshold: float | None,
     active: str | None,
     query: str | None = None,
@@ -53,7 +56,8 @@ def request(
     columns = smiles_column or []
     if len(columns) > 2:
         raise typer.BadParameter("--smiles-column is given once, or twice: for the support, then for the query")
-    rule: Any = {"kind": kind, "positive": positive, "threshold": threshold, "active": active}
+    meant = "positive" if threshold is None and active not in ("above", "below") else "active"
+    rule: Any = {"kind": kind, "threshold": threshold, meant: active}
     others |= {"labels": label, "rule": LabelRule(**rule), "smiles_column": columns[0] if columns else None}
     if query is None:
         return SupportRequest(**others)

@@ -23,7 +23,6 @@ def plan(
     label: options.Label = None,
     assay_column: options.AssayColumn = None,
     kind: options.Kind = None,
-    positive: options.Positive = None,
     threshold: options.Threshold = None,
     active: options.Active = None,
     on_invalid: options.OnInvalid = None,
@@ -57,9 +56,7 @@ def plan(
         say(f"Wrote {len(chosen)} rows to {out}. Next: measure them, add them to {support}, and plan again")
 
 
-_ASKED = frozenset(
-    ("support", "model", "smiles_column", "label", "assay_column", "kind", "positive", "threshold", "active")
-)
+_ASKED = frozenset(("support", "model", "smiles_column", "label", "assay_column", "kind", "threshold", "active"))
 
 
 def _print_outlooks(models: object) -> None:
