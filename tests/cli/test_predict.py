@@ -304,6 +304,8 @@ def test_a_threshold_derives_classes(folder, run):
         (["--query", "-", "--support", "-"], "cannot both be standard input"),
         (["--query", "no.csv"], "no.csv"),
         (["--threshold", "6.5"], "--active above"),
+        (["--active", "above"], "active is given alone"),
+        (["--positive", "maybe"], 'no label of assay active is "maybe"'),
         (["--kind", "fuzzy"], "fuzzy"),
         (["--on-invalid", "ignore"], "raise, keep or drop"),
         (["--label", "nothing"], '"nothing"'),
