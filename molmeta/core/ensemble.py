@@ -15,7 +15,8 @@ Encodings = tuple[Inputs, ...]  # one for each member
 
 @dataclass(frozen=True, eq=False)
 class EnsemblePredictor:
-    """The members' predictors, averaged: probabilities for classes, a mixture of normals for regression.
+    """The members' predictors, averaged: probabilities for classes, for regression a mixture, of which mean
+    and deviation are exact, and the tails the heaviest of the members'.
 
     Attributes:
         predictors: the members'; None for one that does not serve the task's kind.
@@ -70,4 +71,5 @@ def _mixture(each: Sequence[Prediction]) -> Prediction:
     if len(deviations) < len(each):
         return Prediction(mean=mean)
     within = torch.stack(deviations).double().cpu().square().mean(0)
-    return Prediction(mean=mean, deviation=(within + (means - mean).square().mean(0)).sqrt())
+    deviation = (within + (means - mean).square().mean(0)).sqrt()
+    return Prediction(mean=mean, deviation=deviation, tails=min(p.tails for p in each))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -45,11 +46,13 @@ class Prediction:
         probabilities: ``[m, k]`` for classification, else None.
         mean: ``[m]`` for regression, in the labels' unit, else None.
         deviation: ``[m]`` predictive standard deviation for regression, else None.
+        tails: degrees of freedom, above 2, of the Student law that has this mean and deviation; infinite: a normal law.
     """
 
     probabilities: torch.Tensor | None = None
     mean: torch.Tensor | None = None
     deviation: torch.Tensor | None = None
+    tails: float = math.inf
 
     def scores(self) -> torch.Tensor:
         """``[m]`` one number a row to rank by: the probability of class 1, or the mean."""

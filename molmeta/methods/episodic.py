@@ -6,6 +6,7 @@ A method is its ``head``: from padded episodes of embeddings to logits, or to a 
 from __future__ import annotations
 
 import copy
+import math
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -31,11 +32,13 @@ class HeadOutput:
     Attributes:
         logits: ``[t, m, k]`` for classification; classes that an episode lacks are masked by the caller.
         mean, deviation: ``[t, m]`` for regression, in units of the support; deviation is None where a method has none.
+        tails: degrees of freedom of the Student law of this mean and deviation; None: a normal law.
     """
 
     logits: torch.Tensor | None = None
     mean: torch.Tensor | None = None
     deviation: torch.Tensor | None = None
+    tails: torch.Tensor | None = None
 
 
 Head = Callable[[torch.Tensor], HeadOutput]  # queries [t, m, d] -> what is said of them
@@ -49,7 +52,7 @@ class EmbeddingLearner(Learner):
         """Predict every query row of every episode from its support."""
 
     def meta_loss(self, batch: EpisodeBatch) -> tuple[torch.Tensor, dict[str, float]]:
-        """Mean over episodes of the mean query loss: cross-entropy, or the Gaussian negative log-likelihood."""
+        """Mean over episodes of the mean query loss: cross-entropy, or the negative log-likelihood."""
         check_batch(batch, self.laws)
         encoded = self.encode(batch.inputs).values
         # Mixed precision is for the backbone: heads need the digits (a Cholesky factor has no half-precision form).
@@ -74,7 +77,7 @@ class EmbeddingLearner(Learner):
             assert output.mean is not None
             assert output.deviation is not None
             error = (output.mean - batch.scaled_labels()[layout.query]) / output.deviation
-            loss = error.square() / 2 + output.deviation.log()
+            loss = output.deviation.log() + _surprise(error, output.tails)
             logs = {}
         per_episode = (loss * mask).sum(1) / mask.sum(1)
         return per_episode.mean(), logs
@@ -177,7 +180,18 @@ def _predictions(output: HeadOutput, batch: EpisodeBatch, counts: list[int]) -> 
     if output.deviation is None:
         return [Prediction(mean=a[:m]) for a, m in zip(mean, counts, strict=True)]
     deviation = output.deviation * batch.target_scale[:, None]
-    return [Prediction(mean=a[:m], deviation=s[:m]) for a, s, m in zip(mean, deviation, counts, strict=True)]
+    tails = math.inf if output.tails is None else float(output.tails)
+    return [
+        Prediction(mean=a[:m], deviation=s[:m], tails=tails) for a, s, m in zip(mean, deviation, counts, strict=True)
+    ]
+
+
+def _surprise(error: torch.Tensor, tails: torch.Tensor | None) -> torch.Tensor:
+    """Minus the log density of errors in deviations: normal, or Student's of variance 1; up to a constant."""
+    if tails is None:
+        return error.square() / 2
+    constant = torch.lgamma(tails / 2) - torch.lgamma((tails + 1) / 2) + (tails - 2).log() / 2
+    return constant + (tails + 1) / 2 * (error.square() / (tails - 2)).log1p()
 
 
 def _masked_logits(output: HeadOutput, num_classes: torch.Tensor) -> torch.Tensor:

@@ -11,8 +11,9 @@ model knows of a molecule before it sees the support, and its weight falls as th
 arXiv:1901.08098). The average over w lets each assay say whether the learned view or the plain fingerprint serves it
 better: the learned one wins on chemistry like that of training, the plain one elsewhere. Classes are regressed one
 against the rest on labels of -1 and 1; logits are the means, shrunk where the variance is large (MacKay, 1992), on a
-learned scale: p = softmax(c mean / sqrt(1 + v var)). All of it is trained by the loss of the queries. Each family of
-kinds has its own kernel parameters.
+learned scale: p = softmax(c mean / sqrt(1 + v var)). Values follow a Student law of this mean and variance, of learned
+degrees of freedom: measured values have outliers. All of it is trained by the loss of the queries. Each family of kinds
+has its own kernel parameters.
 """
 
 from __future__ import annotations
@@ -27,7 +28,6 @@ from torch.nn import functional as F
 
 from molmeta.core.learner import Encoding, Laws
 from molmeta.core.task import Inputs, TaskKind
-from molmeta.errors import ConfigError
 from molmeta.methods.episodic import EmbeddingLearner, Head, HeadOutput, PaddedEpisodes
 
 
@@ -81,24 +81,18 @@ class GaussianProcess(EmbeddingLearner):
     def __init__(self, backbone: nn.Module, config: GPConfig | None = None) -> None:
         super().__init__(backbone)
         self.config = config or GPConfig()
-        if 0 in self.views:
-            raise ConfigError('a kernel needs columns to compare: the backbone "profiles" goes with known_assays')
-        self.classification = Kernel(self.views)
-        self.regression = Kernel(self.views)
+        self.classification = Kernel(self.backbone.views)
+        self.regression = Kernel(self.backbone.views)
         self.log_scale = nn.Parameter(torch.tensor(1.0))
         self.log_shrinkage = nn.Parameter(torch.tensor(0.0))
+        self.log_tails = nn.Parameter(torch.tensor(2.0))
         if self.config.prior:
             # The active class is not like the other: with a prior, binary tasks are not class-equivariant.
             # And what the model knows of a molecule beforehand is an answer without a support, too.
             self.laws = replace(self.laws, class_equivariant=False, empty_support=True)
-            self.prior = nn.Linear(self.views[0], 1)
+            self.prior = nn.Linear(self.backbone.views[0], 1)
             nn.init.zeros_(self.prior.weight)
             nn.init.zeros_(self.prior.bias)
-
-    @property
-    def views(self) -> tuple[int, ...]:
-        """Widths of the parts of an embedding that the kernel compares."""
-        return self.backbone.views
 
     def encode(self, inputs: Inputs) -> Encoding:
         """Embeddings whose views have unit length each."""
@@ -136,7 +130,7 @@ class GaussianProcess(EmbeddingLearner):
     def _said(self, kind: TaskKind, mean: torch.Tensor, variance: torch.Tensor) -> HeadOutput:
         if kind.is_classification:
             return self._logits(mean, variance)
-        return HeadOutput(mean=mean[..., 0], deviation=variance.sqrt())
+        return HeadOutput(mean=mean[..., 0], deviation=variance.sqrt(), tails=2 + self.log_tails.exp())
 
     def beforehand(self, episodes: PaddedEpisodes) -> tuple[Head, Head] | None:
         """The mean of a row that is like no support row: b + g, and b alone."""
@@ -162,7 +156,7 @@ class GaussianProcess(EmbeddingLearner):
 
     def _prior(self, rows: torch.Tensor) -> torch.Tensor:
         """g for each class of ``rows [..., d]``, ``[..., 2]``: opposite for the two classes of a binary task."""
-        g: torch.Tensor = self.prior(rows[..., : self.views[0]]) * rows.new_tensor([-1.0, 1.0])
+        g: torch.Tensor = self.prior(rows[..., : self.backbone.views[0]]) * rows.new_tensor([-1.0, 1.0])
         return g
 
 

@@ -107,7 +107,7 @@ BACKBONES: dict[str, Tables] = {
     "text_bag": {"name": "text_bag", "buckets": 64, "embedding": 4},
     "wordllama": {"name": "wordllama"},
     "wordllama, projection": {"name": "wordllama", "weights": False},
-    "profiles": {"name": "profiles", "width": 4, "panel_labels": 2, "panel_molecules": 5},
+    "profiles": {"name": "profiles", "width": 4},
     "plain": _PLAIN,
     "maps": {**_PLAIN, "width": 32},
     "plain, batch norm": {**_PLAIN, "batch_norm": True},

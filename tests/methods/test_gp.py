@@ -212,7 +212,7 @@ def test_the_meta_gradient_of_every_parameter_equals_finite_differences(kind: Ta
     assert logs["loss"] == pytest.approx(float(run(*named.values())))
 
 
-def test_the_regression_loss_is_the_gaussian_negative_log_likelihood_in_units_of_the_support() -> None:
+def test_the_regression_loss_is_student_s_negative_log_likelihood_in_units_of_the_support() -> None:
     model = process()
     batch = episodes(REGRESSION, [(6, 4, 0), (5, 3, 0)])
     losses = []
@@ -221,9 +221,10 @@ def test_the_regression_loss_is_the_gaussian_negative_log_likelihood_in_units_of
         for i, ((_, query), found) in enumerate(zip(batch.episodes(), model.predict_episodes(batch), strict=True)):
             assert found.mean is not None
             assert found.deviation is not None
-            normal = torch.distributions.Normal(found.mean, found.deviation)
-            constant = batch.target_scale[i].log() + 0.5 * np.log(2 * np.pi)
-            losses.append((-normal.log_prob(query.labels) - constant).mean())
+            nu = found.tails
+            law = torch.distributions.StudentT(nu, found.mean, found.deviation * np.sqrt((nu - 2) / nu))
+            constant = batch.target_scale[i].log() + 0.5 * np.log(np.pi)
+            losses.append((-law.log_prob(query.labels) - constant).mean())
     torch.testing.assert_close(total, torch.stack(losses).mean(), check_dtype=False)
 
 

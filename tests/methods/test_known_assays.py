@@ -1,12 +1,10 @@
-"""The mixture of process and vote, by its formula, one row at a time."""
+"""What is known beforehand, of molecules and of assays, in the process."""
 
 from __future__ import annotations
 
-import math
 import pickle
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
@@ -18,18 +16,14 @@ from molmeta.domains.molecules.descriptions import hashed, rows_of
 from molmeta.domains.molecules.featurise import featurise
 from molmeta.domains.molecules.inputs import MoleculeBatch
 from molmeta.errors import ConfigError
-from molmeta.methods.gp import GaussianProcess
-from molmeta.methods.known_assays import KnownAssays, KnownAssaysConfig
+from molmeta.methods.known_assays import KnownAssays
 from molmeta.recipe import make_learner
 from tests.toy import episodes
-
-ASSAYS = 4
 
 
 def learner() -> KnownAssays:
     made = make_learner({"name": "known_assays"}, {"name": "profiles", "width": 3})
     assert isinstance(made, KnownAssays)
-    made.backbone.panel = torch.arange(ASSAYS, dtype=torch.int16)
     torch.nn.init.normal_(made.prior.weight)
     return made.double().eval()
 
@@ -38,34 +32,7 @@ def batch(seed: int = 0, kind: TaskKind = TaskKind.BINARY) -> EpisodeBatch:
     drawn = episodes(kind, [(6, 5, 2 if kind.is_classification else 0), (4, 3, 2 if kind.is_classification else 0)])
     rng = torch.Generator().manual_seed(seed)
     views = [torch.nn.functional.normalize(torch.randn(18, d, generator=rng).double(), dim=1) for d in (2, 3, 2048)]
-    signs = torch.randint(-1, 2, (18, ASSAYS), generator=rng).double()
-    signs[[1, 8, 13]] = 0  # these were not measured
-    return drawn.with_inputs(Encoding(torch.cat([*views, signs], dim=1)))
-
-
-def test_the_mixture_is_the_formula() -> None:
-    model, drawn = learner(), batch()
-    q, b = float(model.agreement.sigmoid()), float(model.log_temper.exp())
-    process = GaussianProcess.head(model, model.pad(drawn, drawn.inputs.values)[0].map(model._compared)).logits
-    assert process is not None
-    for t, ((support, query), said) in enumerate(zip(drawn.episodes(), model.predict_episodes(drawn), strict=True)):
-        signs, labels = support.inputs.values[:, -ASSAYS:], support.labels.tolist()
-        score = [
-            b
-            * sum(
-                math.log(0.5 if s == 0 else q if (s > 0) == (y == 1) else 1 - q)
-                for s, y in zip(column, labels, strict=True)
-            )
-            for column in signs.T.tolist()
-        ]
-        weights = np.exp(score) / np.exp(score).sum()
-        share = 1 / (1 + math.exp(-(0.0 - 1.0 * math.log(len(labels) / 16))))
-        for i, row in enumerate(query.inputs.values[:, -ASSAYS:].tolist()):
-            v = sum(w * (q if a > 0 else 1 - q) for w, a in zip(weights, row, strict=True) if a)
-            m = sum(w for w, a in zip(weights, row, strict=True) if a)
-            p = (1 - share * m) * float(process[t, i].softmax(-1)[1]) + share * v
-            assert said.probabilities is not None
-            assert float(said.probabilities[i, 1]) == pytest.approx(p, abs=1e-9)
+    return drawn.with_inputs(Encoding(torch.cat(views, dim=1)))
 
 
 def test_one_predictor_says_what_the_batch_says_and_goes_through_pickle() -> None:
@@ -75,22 +42,10 @@ def test_one_predictor_says_what_the_batch_says_and_goes_through_pickle() -> Non
         torch.testing.assert_close(predictor.predict(query.inputs).probabilities, said.probabilities)
 
 
-def test_a_molecule_that_no_assay_measured_is_left_to_the_process() -> None:
+def test_it_knows_the_molecules_of_which_something_was_measured() -> None:
     model, drawn = learner(), batch()
-    drawn.inputs.values[:, -ASSAYS:] = 0
-    alone = GaussianProcess.head(model, model.pad(drawn, drawn.inputs.values)[0].map(model._compared)).logits
-    assert alone is not None
-    for t, said in enumerate(model.predict_episodes(drawn)):
-        assert said.probabilities is not None
-        torch.testing.assert_close(said.probabilities, alone[t, : len(said.probabilities)].softmax(-1))
-
-
-def test_values_are_the_process_s_alone() -> None:
-    model, drawn = learner(), batch(kind=TaskKind.REGRESSION)
-    found = model.predict_episodes(drawn)
-    drawn.inputs.values[:, -ASSAYS:] = 0
-    for one, other in zip(found, model.predict_episodes(drawn), strict=True):
-        torch.testing.assert_close(one.mean, other.mean)
+    drawn.inputs.values[[2, 5], 2:5] = 0
+    assert (~model.knows(drawn.inputs)).nonzero().flatten().tolist() == [2, 5]
 
 
 def described(*structures: str) -> KnownAssays:
@@ -98,7 +53,6 @@ def described(*structures: str) -> KnownAssays:
     backbone = {"name": "profiles", "width": 3, "described": 3, "structures": ["morgan", *structures]}
     made = make_learner({"name": "known_assays"}, backbone)
     assert isinstance(made, KnownAssays)
-    made.backbone.panel = torch.arange(ASSAYS, dtype=torch.int16)
     some = torch.Generator().manual_seed(0)
     for name, buffer in made.towers.named_buffers():
         buffer.copy_(torch.rand(buffer.shape, generator=some) if name == "rarity" else buffer.normal_(generator=some))
@@ -115,7 +69,7 @@ KINASE, PROTEASE = {"target": "kinase"}, {"target": "protease"}
 
 def test_a_description_adds_the_towers_logit_to_the_prior_mean() -> None:
     model, drawn = described(), told(batch(), KINASE, PROTEASE)
-    episodes = model.pad(drawn, drawn.inputs.values)[0].map(model._compared)
+    episodes = model.pad(drawn, drawn.inputs.values)[0]
     layout = drawn.layout()
     for rows, found in ((layout.query, model.query_prior(episodes)), (layout.support, model.support_prior(episodes))):
         assert isinstance(found, torch.Tensor)
@@ -129,8 +83,6 @@ def test_a_description_adds_the_towers_logit_to_the_prior_mean() -> None:
 def test_towers_read_the_fingerprint_whatever_else_is_compared() -> None:
     molecules = MoleculeBatch.of(featurise(["CCO", "c1ccccc1N", "CC(=O)O"]).arrays)
     plain, more = described(), described("elements", "torsions")
-    for model in (plain, more):
-        model.backbone.panel = model.backbone.panel[:0]  # nothing was measured
     alike = [model._structure(model.encode(molecules).values.double()) for model in (plain, more)]
     torch.testing.assert_close(*alike, rtol=1e-5, atol=1e-5)
 
@@ -155,7 +107,7 @@ def test_no_description_is_an_empty_one_and_does_not_stop_anything() -> None:
         torch.testing.assert_close(one.probabilities, other.probabilities)
 
 
-def test_without_a_support_description_and_rate_are_all_there_is_and_no_assay_votes() -> None:
+def test_without_a_support_description_and_rate_are_all_there_is() -> None:
     model, drawn = described(), told(batch(), KINASE, PROTEASE)
     ((support, query), _) = drawn.episodes()
     nothing = replace(support, inputs=support.inputs[torch.arange(0)], labels=support.labels[:0])
@@ -166,31 +118,17 @@ def test_without_a_support_description_and_rate_are_all_there_is_and_no_assay_vo
     torch.testing.assert_close(before.uninformed.probabilities, torch.full((5, 2), 0.5).double())
 
 
-def test_without_the_vote_it_is_the_process() -> None:
+def test_without_words_it_is_a_process_on_three_views() -> None:
     model, drawn = learner(), batch()
-    model.config = replace(model.config, vote=False)
-    process = GaussianProcess.head(model, model.pad(drawn, drawn.inputs.values)[0].map(model._compared)).logits
-    assert process is not None
-    for t, said in enumerate(model.predict_episodes(drawn)):
-        assert said.probabilities is not None
-        torch.testing.assert_close(said.probabilities, process[t, : len(said.probabilities)].softmax(-1))
-
-
-def test_a_plain_process_on_what_assays_measured_is_refused() -> None:
-    with pytest.raises(ConfigError, match="goes with known_assays"):
-        make_learner({"name": "gp"}, {"name": "profiles"})
+    plain = make_learner({"name": "gp"}, {"name": "profiles", "width": 3}).double()
+    plain.load_state_dict(model.state_dict())
+    for one, other in zip(model.predict_episodes(drawn), plain.predict_episodes(drawn), strict=True):
+        torch.testing.assert_close(one.probabilities, other.probabilities)
 
 
 def test_a_backbone_that_knows_no_assays_is_refused() -> None:
     with pytest.raises(ConfigError, match='choose the backbone "profiles"'):
         make_learner({"name": "known_assays"}, {"name": "counts"})
-
-
-def test_settings_start_the_parameters() -> None:
-    model = make_learner({"name": "known_assays", "agreement": 0.7, "temper": 0.2}, {"name": "profiles"})
-    assert isinstance(model, KnownAssays)
-    assert float(model.agreement.sigmoid()) == pytest.approx(0.7)
-    assert KnownAssaysConfig().prior
 
 
 def test_without_a_support_a_molecule_that_was_never_measured_is_as_likely_active_as_not() -> None:

@@ -97,7 +97,7 @@ def test_a_model_that_keeps_no_assays_learns_its_curves_from_the_held_out_ones(s
 
 
 def test_a_model_that_keeps_assays_is_measured_on_those_that_it_has_not_read(small, monkeypatch):
-    tables = {"name": "known_assays"}, {"name": "profiles", "width": 3, "panel_labels": 1, "panel_molecules": 1}
+    tables = {"name": "known_assays"}, {"name": "profiles", "width": 3}
     bundle = Bundle([Member(*tables, make_learner(*tables))])
     before = {name: t.clone() for name, t in bundle.members[0].learner.state_dict().items()}
     read, drawn = [], []
@@ -126,7 +126,7 @@ def test_a_model_that_keeps_assays_is_measured_on_those_that_it_has_not_read(sma
 
 
 def test_the_molecules_that_a_panel_measured_are_known(small):
-    tables = {"name": "known_assays"}, {"name": "profiles", "width": 3, "panel_labels": 1, "panel_molecules": 1}
+    tables = {"name": "known_assays"}, {"name": "profiles", "width": 3}
     bundle, source = Bundle([Member(*tables, make_learner(*tables))]), Source()
     assert not bundle.knows(bundle.encode(source.molecules)).any()
     backbone = bundle.members[0].learner.backbone

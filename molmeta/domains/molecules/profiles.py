@@ -3,6 +3,7 @@
     a_i [T]            label - share of actives, for each of T training assays; 0 where molecule i was not measured
     p_i = V' a_i [k]   V: the leading right singular vectors of all molecules' a
     r_i = sum(a_i) / (n_i + 2)   how much oftener than others i is active, in n_i measurements
+    w_b = (-log f_b)^rarity      how much bin b of a structure counts; f_b: the share of molecules that have it
 
 Many assays measure the same compounds: a panel of kinases, a set of known drugs. What other assays said of a compound
 then tells more than its structure. A molecule that no training assay measured has p = 0 and r = 0.
@@ -13,7 +14,8 @@ labels: a trainer has half of the assays read while it draws episodes from the o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -25,7 +27,7 @@ from sklearn.utils.extmath import randomized_svd
 from torch.nn import functional as F
 
 from molmeta.core.backbone import Backbone
-from molmeta.core.task import Inputs, Task, TaskSource
+from molmeta.core.task import Inputs, IntArray, Task, TaskSource
 from molmeta.domains.molecules.featurise import FINGERPRINT_BINS
 from molmeta.domains.molecules.inputs import MoleculeBatch
 from molmeta.domains.molecules.substructures import SUBSTRUCTURES
@@ -33,15 +35,14 @@ from molmeta.domains.molecules.towers import Towers
 from molmeta.errors import ConfigError
 
 _BLOCK = 8192  # molecules hashed at once
-_BUFFERS = ("keys", "lengths", "entries", "shares", "directions", "panel")
+_BUFFERS = ("keys", "lengths", "entries", "shares", "directions")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProfilesConfig:
     width: int = 64  # k
-    panel_labels: int = 20  # a molecule that so many assays measured is one of the panel
-    panel_molecules: int = 100  # an assay that measured so many molecules of the panel is seen apart, too
     described: int = 0  # width of the towers that read a description of the assay; 0: none is read
+    rarity: float = 0.25  # how much more a substructure counts that few molecules have; 0: all count alike
     structures: tuple[str, ...] = ("morgan",)  # of SUBSTRUCTURES, the fingerprint first; others need the graphs
 
     def __post_init__(self) -> None:
@@ -50,19 +51,16 @@ class ProfilesConfig:
                 f"[backbone].structures are morgan and then any others of {', '.join(SUBSTRUCTURES)}, each once, "
                 f"not {list(self.structures)}"
             )
-        if min(self.width, self.panel_labels, self.panel_molecules) < 1 or self.described < 0:
-            raise ConfigError(
-                "[backbone]: width and the numbers of labels and molecules are 1 or more, described is 0 or more, "
-                f"not {self}"
-            )
+        if self.width < 1 or self.described < 0 or self.rarity < 0:
+            raise ConfigError(f"[backbone]: width is 1 or more, described and rarity are 0 or more, not {self}")
 
 
 class Profiles(Backbone):
-    """``[n, 2 + k + 2048 s + c]``: rate, profile, structure and single assays; nothing of it is learned by gradient.
+    """``[n, 2 + k + 2048 s]``: rate, profile and structure; nothing of it is learned by gradient.
 
     The rate is a point on the unit circle (at an angle of pi r, within a right angle); the profile has unit length (or
-    is 0), and so have the log counts of the s kinds of substructure together, each as much as the others: their cosine
-    is the mean of s cosines. Of each of the c assays 1 says active, -1 inactive, 0 not measured.
+    is 0), and so have the weighted log counts of the s kinds of substructure together, each as much as the others:
+    their cosine is the mean of s cosines.
 
     Attributes:
         keys: ``[b]`` sorted, of the molecules that were measured (see :func:`fingerprint_keys`).
@@ -70,7 +68,7 @@ class Profiles(Backbone):
         entries: ``[sum of lengths]`` int16, twice the assay's number, and 1 more where it found the molecule active.
         shares: ``[T]`` each assay's share of actives.
         directions: ``[T, k]`` V.
-        panel: ``[c]`` the assays that are seen apart.
+        weights: ``[s, 2048]`` w.
         towers: how likely a fingerprint is active in an assay that is only described; None where none is read.
     """
 
@@ -80,21 +78,22 @@ class Profiles(Backbone):
     entries: torch.Tensor
     shares: torch.Tensor
     directions: torch.Tensor
-    panel: torch.Tensor
+    weights: torch.Tensor
 
     def __init__(self, config: ProfilesConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or ProfilesConfig()
         self.register_buffer("keys", torch.zeros(0, dtype=torch.int64))
-        for name in ("lengths", "entries", "panel"):
+        for name in ("lengths", "entries"):
             self.register_buffer(name, torch.zeros(0, dtype=torch.int16))
         self.register_buffer("shares", torch.zeros(0))
         self.register_buffer("directions", torch.zeros(0, config.width))
+        self.register_buffer("weights", torch.ones(len(config.structures), FINGERPRINT_BINS))
         self.towers = Towers(config.described) if config.described else None
 
     @property
     def views(self) -> tuple[int, ...]:  # type: ignore[override]
-        return 2, self.config.width, FINGERPRINT_BINS * len(self.config.structures), len(self.panel)
+        return 2, self.config.width, FINGERPRINT_BINS * len(self.config.structures)
 
     @property
     def reads_graphs(self) -> bool:
@@ -106,8 +105,7 @@ class Profiles(Backbone):
 
     def forward(self, inputs: Inputs) -> torch.Tensor:
         molecules = cast(MoleculeBatch, inputs)
-        parts = [F.normalize(SUBSTRUCTURES[name](molecules).log1p(), dim=1) for name in self.config.structures]
-        counts = torch.cat(parts, dim=1) / len(parts) ** 0.5
+        counts = self._structure(molecules)
         row, assay, active = self._known(fingerprint_keys(molecules))
         residual = active.to(counts.dtype) - self.shares.to(counts.dtype)[assay]
         profile = counts.new_zeros(len(counts), self.config.width)
@@ -115,10 +113,14 @@ class Profiles(Backbone):
         measured = torch.bincount(row, minlength=len(counts))
         rate = counts.new_zeros(len(counts)).index_add_(0, row, residual) / (measured + 2)
         angle = torch.pi * rate.clamp(-0.5, 0.5)
-        apart = counts.new_zeros(len(counts), len(self.shares))
-        apart[row, assay] = 2 * active.to(counts.dtype) - 1
-        views = torch.stack([angle.sin(), angle.cos()], dim=1), F.normalize(profile, dim=1), counts
-        return torch.cat([*views, apart[:, self.panel.long()]], dim=1)
+        return torch.cat([torch.stack([angle.sin(), angle.cos()], dim=1), F.normalize(profile, dim=1), counts], dim=1)
+
+    def _structure(self, molecules: MoleculeBatch) -> torch.Tensor:
+        kinds = [SUBSTRUCTURES[name](molecules).log1p() for name in self.config.structures]
+        parts = [
+            F.normalize(kind * weights, dim=1) for kind, weights in zip(kinds, self.weights.to(kinds[0]), strict=True)
+        ]
+        return torch.cat(parts, dim=1) / math.sqrt(len(parts))
 
     def _known(self, keys: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """What was measured of ``keys [n]``: row among them, assay, and whether active, ``[e]`` each."""
@@ -134,26 +136,33 @@ class Profiles(Backbone):
 
     def read(self, source: TaskSource, tasks: Sequence[Task]) -> None:
         """Take from binary ``tasks`` of ``source`` what they say of their molecules; replaces what was read before."""
-        keys, labels = _label_table(source, tasks)
+        rows = np.unique(np.concatenate([task.rows for task in tasks]))
+        keys, labels = _label_table(source, tasks, rows)
         shares = np.array([task.labels.mean() for task in tasks])
         residuals = labels.copy()
         residuals.data = (labels.data > 0) - shares[labels.indices]
         k = min(self.config.width, min(labels.shape) - 1)
         _, _, right = randomized_svd(residuals, k, random_state=0)
-        often = np.diff(labels.indptr) >= self.config.panel_labels
-        panel = np.bincount(labels[often].indices, minlength=len(tasks)) >= self.config.panel_molecules
         made: tuple[np.ndarray[Any, Any], ...] = (
             keys,
             np.diff(labels.indptr).astype(np.int16),
             (2 * labels.indices + (labels.data > 0)).astype(np.int16 if len(tasks) < 2**14 else np.int32),
             shares.astype(np.float32),
             np.pad(right.T, ((0, 0), (0, self.config.width - k))).astype(np.float32),
-            np.flatnonzero(panel).astype(np.int16),
         )
         for name, array in zip(_BUFFERS, made, strict=True):
             setattr(self, name, torch.from_numpy(np.ascontiguousarray(array)).to(self.keys.device))
+        self.weights = self._rarities(source, rows).to(self.weights)
         if self.towers is not None:
             self.towers.fit(source, tasks)
+
+    def _rarities(self, source: TaskSource, rows: IntArray) -> torch.Tensor:
+        """``[s, 2048]`` w, of the molecules in ``rows``."""
+        having = torch.zeros(self.weights.shape, dtype=torch.float64)
+        for molecules in _blocks(source, rows):
+            for kind, name in enumerate(self.config.structures):
+                having[kind] += (SUBSTRUCTURES[name](molecules) > 0).sum(0)
+        return (-((having + 0.5) / (len(rows) + 1)).log()).pow(self.config.rarity)
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
         """How much was read is told by what is loaded."""
@@ -177,14 +186,17 @@ def _multipliers() -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(20161).integers(-(2**63), 2**63, FINGERPRINT_BINS, dtype=np.int64))
 
 
-def _label_table(source: TaskSource, tasks: Sequence[Task]) -> tuple[NDArray[np.int64], sp.csr_matrix]:
-    """Keys ``[b]`` of the tasks' molecules, sorted; ``[b, T]`` 1 where a task finds one active, -1 inactive.
+def _blocks(source: TaskSource, rows: IntArray) -> Iterator[MoleculeBatch]:
+    for start in range(0, len(rows), _BLOCK):
+        yield cast(MoleculeBatch, source.gather(rows[start : start + _BLOCK]))
+
+
+def _label_table(source: TaskSource, tasks: Sequence[Task], rows: IntArray) -> tuple[NDArray[np.int64], sp.csr_matrix]:
+    """Keys ``[b]`` of the tasks' ``rows``, sorted; and ``[b, T]`` 1 where a task finds one active, -1 inactive.
 
     A molecule that a task says both of equally often counts as not measured.
     """
-    rows = np.unique(np.concatenate([task.rows for task in tasks]))
-    blocks = [rows[i : i + _BLOCK] for i in range(0, len(rows), _BLOCK)]
-    hashed = np.concatenate([fingerprint_keys(cast(MoleculeBatch, source.gather(block))).numpy() for block in blocks])
+    hashed = np.concatenate([fingerprint_keys(molecules).numpy() for molecules in _blocks(source, rows)])
     keys, of_row = np.unique(hashed, return_inverse=True)
     molecule = np.concatenate([of_row[np.searchsorted(rows, task.rows)] for task in tasks])
     assay = np.repeat(np.arange(len(tasks)), [len(task) for task in tasks])
