@@ -368,3 +368,17 @@ class FewShotRegressor(RegressorMixin, _FewShot):  # type: ignore[misc]
             if prediction.deviation is not None:
                 deviation[valid] = prediction.deviation
         return (mean, deviation) if return_std else mean
+
+    def predict_interval(self, X: Any, level: float = 0.9) -> FloatArray:
+        """``[m, 2]`` ends of the central interval that should hold the value of each molecule in ``level`` of cases.
+
+        Raises:
+            ConfigError: the level is not between 0 and 1.
+        """
+        if not 0 < level < 1:
+            raise ConfigError(f"level is the share of values inside, between 0 and 1 (0.9 is 90 %), not {level}")
+        prediction, valid = self._predict_all(X)
+        ends = np.full((len(valid), 2), np.nan)
+        if prediction is not None:
+            ends[valid] = np.stack(prediction.interval(level), axis=1)
+        return ends

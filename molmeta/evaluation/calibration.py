@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from molmeta.core.episode import numbered
 from molmeta.core.task import FloatArray, TaskKind
-from molmeta.evaluation.metrics import NORMAL_90, Ranked, hits_within, reliability
+from molmeta.evaluation.metrics import Ranked, central_levels, hits_within, reliability
 from molmeta.evaluation.results import Result
 from molmeta.evaluation.scores import DrawResult, TaskRecord
 
@@ -92,12 +92,13 @@ def calibrate(kind: TaskKind, draws: Iterable[tuple[TaskRecord, DrawResult]]) ->
         rows[draw.support_size].append(_rows(task, draw))
     found: dict[int, Calibration | Coverage] = {}
     for size, parts in sorted(rows.items()):
-        first, second = np.concatenate(parts, axis=1)
+        told = np.concatenate(parts, axis=1)
+        if not told.size or not ((told[-1] >= 0) & (told[-1] <= 1)).all():
+            continue
         if kind is TaskKind.REGRESSION:
-            if len(first) and np.isfinite(second).all() and (second > 0).all():
-                found[size] = _coverage(np.abs(first) / second)
-        elif len(first) and ((second >= 0) & (second <= 1)).all():
-            found[size] = Calibration.of(first.astype(np.int64), second, likeliest=kind is TaskKind.MULTICLASS)
+            found[size] = Coverage(LEVELS, np.searchsorted(np.sort(told[0]), LEVELS, side="right") / told.size)
+        else:
+            found[size] = Calibration.of(told[0].astype(np.int64), told[1], likeliest=kind is TaskKind.MULTICLASS)
     return found
 
 
@@ -113,20 +114,12 @@ def pooled(found: Mapping[int, Calibration | Coverage]) -> dict[str, dict[str, A
 
 
 def _rows(task: TaskRecord, draw: DrawResult) -> FloatArray:
-    """``[2, m]``: label and probability of the active (or, of several, the likeliest) class; or error and deviation."""
+    """``[2, m]``: label and probability of the active (or, of several, the likeliest) class; of values ``[1, m]`` the
+    level of the interval that holds each."""
     labels = numbered(task.labels[draw.query], draw.classes).astype(np.float64)
     if task.kind is TaskKind.REGRESSION:
-        deviation = np.full(len(labels), np.nan) if draw.deviation is None else draw.deviation
-        return np.stack([labels - draw.predicted, deviation])
+        deviation = np.nan if draw.deviation is None else np.where(draw.deviation > 0, draw.deviation, np.nan)
+        return central_levels((labels - draw.predicted) / deviation, draw.tails)[None]
     if task.kind is TaskKind.MULTICLASS:
         return np.stack([draw.predicted.argmax(1) == labels, draw.predicted.max(1)])
     return np.stack([labels, draw.predicted])
-
-
-def _coverage(distance: FloatArray) -> Coverage:
-    """From errors in predicted deviations; intervals of a normal law, as ``coverage_90`` has them."""
-    from scipy.stats import norm
-
-    half = norm.ppf((1 + LEVELS) / 2)
-    assert abs(norm.ppf(0.95) - NORMAL_90) < 1e-9
-    return Coverage(LEVELS, np.searchsorted(np.sort(distance), half, side="right") / len(distance))

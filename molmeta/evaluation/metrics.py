@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtr
 from scipy.stats import rankdata
 
 from molmeta.core.task import FloatArray, IntArray
@@ -24,7 +25,6 @@ CALIBRATION_BINS = 15
 LOWER_IS_BETTER = frozenset({"nll", "brier", "ece", "rmse", "mse", "seconds", "encode_seconds"})
 ROUNDING = 1e-6  # by which a probability may lie outside [0, 1]
 _OF_BOTH_CLASSES = ("balanced_accuracy", "f1", "kappa")  # decisions that say nothing of a query of one class
-NORMAL_90 = 1.6448536269514722  # half the width of a normal's central 90 %, in deviations
 
 
 def are_probabilities(scores: FloatArray) -> bool:
@@ -303,10 +303,12 @@ def regression_metrics(
     support_mean: FloatArray,
     deviation: FloatArray | None = None,
     mask: BoolArray | None = None,
+    tails: FloatArray | float = np.inf,
 ) -> dict[str, FloatArray]:
     """Out-of-sample R^2 (against the support's mean ``[d]``), squared error and its root, and rank correlation.
 
-    ``coverage_90`` is the share of values in the predicted central 90 %, where every row has a deviation.
+    ``coverage_90`` is the share of values in the predicted central 90 %, where every row has a deviation; ``tails [d]``
+    are as :func:`central_levels` has them.
     """
     mask = np.ones(values.shape, bool) if mask is None else mask
     rows = mask.sum(1)
@@ -320,11 +322,22 @@ def regression_metrics(
             "spearman": np.array([_spearman(v[m], f[m]) for v, f, m in zip(values, mean, mask, strict=True)]),
         }
         if deviation is not None:
-            inside = (np.abs(values - mean) <= NORMAL_90 * deviation) & mask
+            inside = (central_levels((values - mean) / deviation, np.reshape(tails, (-1, 1))) <= 0.9) & mask
             told = (np.isfinite(deviation) | ~mask).all(1)
             found["coverage_90"] = np.where(told, inside.sum(1) / rows, np.nan)
         finite = (np.isfinite(mean) | ~mask).all(1)
         return {**found, "queries": rows * 1.0, "failed": np.where(finite, 0.0, 1.0)}
+
+
+def central_levels(errors: FloatArray, tails: FloatArray | float = np.inf) -> FloatArray:
+    """The level, from 0 to 1, of the smallest central interval that holds each value.
+
+    Args:
+        errors: in predicted deviations.
+        tails: degrees of freedom of the Student law of unit variance that they should follow; infinite: a normal law.
+    """
+    levels: FloatArray = 2 * stdtr(tails, np.abs(errors) / np.sqrt(1 - 2 / np.asarray(tails))) - 1
+    return levels
 
 
 def _spearman(values: FloatArray, mean: FloatArray) -> float:

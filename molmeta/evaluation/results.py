@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -139,6 +140,7 @@ class Parts:
                 "query": pa.array([d.query for d in draws], pa.list_(pa.int32())),
                 "predicted": pa.array([d.predicted.ravel() for d in draws], pa.list_(pa.float64())),
                 "deviation": pa.array([d.deviation for d in draws], pa.list_(pa.float64())),
+                "tails": pa.array([d.tails for d in draws], pa.float64()),
                 "classes": pa.array([d.classes for d in draws], pa.list_(pa.int32())),
             }
         )
@@ -184,6 +186,7 @@ def _draw(row: Mapping[str, Any]) -> DrawResult:
         row["deviation"],
         float(row["seconds"]),
         None if classes is None else classes.astype(np.int64),
+        float(row.get("tails", math.inf)),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -144,6 +145,7 @@ class DrawResult:
         support, query: ``[n]`` and ``[m]`` positions in the task.
         predicted: ``[m]`` probability of class 1 or mean; ``[m, k]`` for several classes.
         deviation: ``[m]`` predictive deviation, for regression, or None.
+        tails: degrees of freedom of the values' predicted law (see ``metrics.central_levels``).
         seconds: what adapting and predicting took, without embedding.
         classes: ``[k]`` the task's classes that the draw numbers 0..k-1; None: all, by their own numbers.
     """
@@ -156,6 +158,7 @@ class DrawResult:
     deviation: FloatArray | None = None
     seconds: float = 0.0
     classes: IntArray | None = None
+    tails: float = math.inf
 
     @classmethod
     def of(cls, episode: Episode, prediction: Prediction, size: int, seed: int, seconds: float) -> Self:
@@ -173,6 +176,7 @@ class DrawResult:
             None if deviation is None else deviation.double().cpu().numpy(),
             seconds,
             episode.classes,
+            prediction.tails,
         )
 
 
@@ -219,7 +223,8 @@ def _metrics(
         deviations = [d.deviation for d in draws if d.deviation is not None]
         deviation = np.stack(deviations) if deviations else None
         centre = np.array([s.mean() for s in supports])
-        found = regression_metrics(labels.astype(np.float64), predicted, centre, deviation, mask)
+        tails = np.array([d.tails for d in draws])
+        found = regression_metrics(labels.astype(np.float64), predicted, centre, deviation, mask, tails)
     elif task.kind is TaskKind.MULTICLASS:
         found = multiclass_metrics(labels.astype(np.int64), predicted, mask)
     else:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 from molmeta.bundle import Bundle
 from molmeta.core.ensemble import Encodings
@@ -28,6 +29,7 @@ class AssayPrediction:
         probabilities: ``[m, k]`` for classes, shifted to the prior; else None.
         mean: ``[m]`` for regression, in the labels' unit; else None.
         deviation: ``[m]`` predictive standard deviation for regression; else None.
+        tails: ``[m]`` degrees of freedom of the Student law of this mean and deviation; infinite: a normal law.
         nearest: ``[m]`` position of the most similar support molecule; -1 where there is none.
         similarity: ``[m]`` its count-Morgan Tanimoto similarity.
         far: ``[m]`` far from both the support and the training chemistry.
@@ -36,6 +38,7 @@ class AssayPrediction:
     probabilities: FloatArray | None
     mean: FloatArray | None
     deviation: FloatArray | None
+    tails: FloatArray
     nearest: I64
     similarity: F32
     far: NDArray[np.bool_]
@@ -47,6 +50,13 @@ class AssayPrediction:
             return self.probabilities
         assert self.mean is not None
         return self.mean[:, None]
+
+    def interval(self, level: float = 0.9) -> tuple[FloatArray, FloatArray]:
+        """``[m]`` lower and upper end of the central interval that should hold this share of values; NaN: not told."""
+        assert self.mean is not None
+        half = stdtrit(self.tails, (1 + level) / 2) * np.sqrt(1 - 2 / self.tails)
+        half = half * (np.nan if self.deviation is None else self.deviation)
+        return self.mean - half, self.mean + half
 
     @property
     def uncertainty(self) -> FloatArray | None:
@@ -135,10 +145,11 @@ class AssayModel:
         nearest, similarity = self.table.nearest(fingerprints)
         reference = self.bundle.reference
         far = reference.far(fingerprints, similarity) if reference else np.zeros(len(nearest), bool)
-        scores, deviation = self.specialised.predict(encoded)
+        scores, deviation, law = self.specialised.predict(encoded)
+        tails = np.full(len(scores), law)
         if self.assay.kind.is_classification:
-            return AssayPrediction(scores, None, None, nearest, similarity, far)
-        return AssayPrediction(None, scores[:, 0], deviation, nearest, similarity, far)
+            return AssayPrediction(scores, None, None, tails, nearest, similarity, far)
+        return AssayPrediction(None, scores[:, 0], deviation, tails, nearest, similarity, far)
 
 
 def predict_molecules(models: Sequence[AssayModel], molecules: MoleculeArrays) -> list[AssayPrediction]:

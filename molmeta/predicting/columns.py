@@ -20,7 +20,7 @@ class AssayColumns:
 
         binary       probability (of the active class), class, uncertainty
         multiclass   probability_<class> for each class, class, uncertainty
-        regression   prediction, deviation
+        regression   prediction, deviation, low, high (the ends of the interval that should hold 90 % of values)
         each         nearest (the most similar support molecule), similarity (count-Morgan Tanimoto to it),
                      far (from both the support and the training chemistry)
 
@@ -46,7 +46,7 @@ class AssayColumns:
         elif assay.kind is TaskKind.MULTICLASS:
             own = [*(f"probability_{name}" for name in assay.classes), "class", "uncertainty"]
         else:
-            own = ["prediction", "deviation"]
+            own = ["prediction", "deviation", "low", "high"]
         own += ["nearest", "similarity", "far"]
         if self.reasons:
             own += ["base", "prior_part", "support_part", "training_similarity"]
@@ -79,9 +79,10 @@ class AssayColumns:
 
     def _own(self, prediction: AssayPrediction) -> list[list[str]]:
         if prediction.probabilities is None:
-            deviation = _numbers(prediction.deviation) if prediction.deviation is not None else None
             mean = _numbers(prediction.mean)
-            return [mean, deviation or [""] * len(mean)]
+            if prediction.deviation is None:
+                return [mean, *[[""] * len(mean)] * 3]
+            return [mean, _numbers(prediction.deviation), *(_numbers(end) for end in prediction.interval())]
         p = prediction.probabilities
         assay = self.model.assay
         shown = [p[:, 1]] if assay.kind is TaskKind.BINARY else list(p.T)

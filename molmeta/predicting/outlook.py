@@ -104,7 +104,7 @@ def _of_part(labelled: Labelled, out: NDArray[np.bool_], bundle: Bundle) -> Floa
     rest, asked = labelled.without(out), labelled.take(out)
     if rest is None or len(asked.labels) < 2:
         return np.zeros(4)
-    scores, deviation = Specialised.fit(bundle, rest).predict(asked.encoded)
+    scores, deviation, _ = Specialised.fit(bundle, rest).predict(asked.encoded)
     return np.array([*ordered_pairs(asked.labels, scores[:, -1]), *_expected_pairs(scores[:, -1], deviation)])
 
 

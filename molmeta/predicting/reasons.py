@@ -239,6 +239,6 @@ def _influence(model: AssayModel, copies: I64, encoded: Encodings, column: I64, 
         out = copies == i
         rest = model.specialised.labelled.without(out)
         if rest is not None:
-            scores, _ = Specialised.fit(model.bundle, rest).predict(encoded)
+            scores = Specialised.fit(model.bundle, rest).predict(encoded).scores
             influence[:, out] = (value - scores[np.arange(len(value)), column])[:, None]
     return influence

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -69,6 +69,20 @@ class Labelled:
         return replace(self, encoded=tuple(each[rows] for each in self.encoded), labels=self.labels[kept])
 
 
+class Said(NamedTuple):
+    """What a specialised bundle says of ``m`` rows.
+
+    Attributes:
+        scores: ``[m, k]`` probabilities, or ``[m, 1]`` values.
+        deviation: ``[m]`` of values, where there is one.
+        tails: degrees of freedom of the values' law (see :class:`~molmeta.core.learner.Prediction`).
+    """
+
+    scores: FloatArray
+    deviation: FloatArray | None
+    tails: float
+
+
 @dataclass(frozen=True, eq=False)
 class Specialised:
     """A bundle adapted to labelled molecules."""
@@ -100,11 +114,11 @@ class Specialised:
             )
         return cls(labelled, predictor, loc, scale)
 
-    def predict(self, encoded: Encodings) -> tuple[FloatArray, FloatArray | None]:
-        """Probabilities ``[m, k]``, or values ``[m, 1]``; and for values their deviation ``[m]`` where there is one."""
+    def predict(self, encoded: Encodings) -> Said:
+        """Predict ``m`` rows."""
         prediction = self._predictor.predict(encoded)
         deviation = None if prediction.deviation is None else prediction.deviation.numpy() * self._scale
-        return self._scores(prediction), deviation
+        return Said(self._scores(prediction), deviation, prediction.tails)
 
     def prior_part(self, encoded: Encodings) -> FloatArray:
         """By how much what the model learned of such molecules in training moves its prediction, before they are

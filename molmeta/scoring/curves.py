@@ -118,7 +118,7 @@ def draw_curves(bundle: Bundle, source: TaskSource, task: Task) -> list[CurveDra
         seen, quality = [], []
         for support in supports:
             own = labelled.take(np.isin(supports[-1], support))
-            scores, _ = Specialised.fit(bundle, own).predict(asked)
+            scores = Specialised.fit(bundle, own).predict(asked).scores
             right, pairs = ordered_pairs(task.labels[query], scores[:, -1])
             seen.append(Evidence.of(own, bundle))
             quality.append(right / pairs)
