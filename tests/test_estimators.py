@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 from scipy.special import expit, logit
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -125,6 +127,19 @@ def test_regression_follows_the_unit_of_the_labels(bundle):
     np.testing.assert_allclose(scaled, 1000 * mean + 1e9, rtol=1e-12)
     np.testing.assert_allclose(wider, 1000 * deviation, rtol=1e-5)
     assert (deviation > 0).all()
+
+
+def test_an_interval_is_that_of_a_student_law_and_holds_more_at_a_higher_level(bundle):
+    model = FewShotRegressor(bundle).fit(DRUGS, VALUES)
+    mean, deviation = model.predict([*DRUGS, DRUGS[0]], return_std=True)
+    narrow, wide = (model.predict_interval([*DRUGS, DRUGS[0]], level) for level in (0.5, 0.9))
+    tails = 2 + math.exp(float(bundle.members[0].learner.log_tails))
+    law = scipy.stats.t(tails)
+    np.testing.assert_allclose(wide[:, 1] - mean, deviation * law.ppf(0.95) / law.std(), rtol=1e-5)
+    np.testing.assert_allclose(wide.mean(1), mean)
+    assert (narrow[:, 0] > wide[:, 0]).all()
+    with pytest.raises(ConfigError, match="between 0 and 1"):
+        model.predict_interval(DRUGS, 90)
 
 
 def test_constant_values_predict_themselves(bundle):

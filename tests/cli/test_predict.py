@@ -97,6 +97,8 @@ def test_several_assays_of_every_kind_are_predicted_at_once(folder, run, model):
     mean, deviation = FewShotRegressor(model, device="cpu").fit(DRUGS, values).predict(DRUGS[::-1], return_std=True)
     np.testing.assert_allclose(got["pic50_molmeta_prediction"].astype(float), mean, rtol=1e-4)
     np.testing.assert_allclose(got["pic50_molmeta_deviation"].astype(float), deviation, rtol=1e-4)
+    interval = FewShotRegressor(model, device="cpu").fit(DRUGS, values).predict_interval(DRUGS[::-1])
+    np.testing.assert_allclose(got[["pic50_molmeta_low", "pic50_molmeta_high"]].astype(float), interval, rtol=1e-4)
     shares = got[[f"colour_molmeta_probability_{c}" for c in ("red", "green", "blue")]].astype(float)
     np.testing.assert_allclose(shares.sum(axis=1), 1, atol=1e-4)
     # One at a time is the same as all at once.

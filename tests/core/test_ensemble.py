@@ -33,6 +33,12 @@ def test_an_ensemble_of_normals_has_the_moments_of_their_mixture():
     assert float(got.deviation[0]) == pytest.approx(drawn.std(), abs=0.01)
 
 
+def test_an_ensemble_has_the_heaviest_tails_of_its_members():
+    each = [Fixed(mean=[1.0], deviation=[0.5]), Fixed(mean=[3.0], deviation=[2.0], tails=4.0)]
+    assert EnsemblePredictor(each).predict((None, None)).tails == 4.0
+    assert EnsemblePredictor(each[:1]).predict((None,)).tails == np.inf
+
+
 def test_a_temperature_divides_the_logits():
     got = EnsemblePredictor([Fixed(probabilities=[[0.1, 0.9]])], temperature=2.0).predict((None,)).probabilities
     assert float((got[0, 1] / got[0, 0]).log()) == pytest.approx(np.log(9) / 2, abs=1e-6)

@@ -14,6 +14,7 @@ from molmeta.evaluation.metrics import (
     CALIBRATION_BINS,
     Ranked,
     binary_metrics,
+    central_levels,
     metrics_of_draw,
     multiclass_metrics,
     regression_metrics,
@@ -166,6 +167,22 @@ def test_multiclass_metrics_are_scikit_learn_s(rng: np.random.Generator) -> None
     found = multiclass_metrics(labels[None], probabilities[None])
     assert found["nll"][0] == pytest.approx(oracle.log_loss(labels, probabilities))
     assert found["accuracy"][0] == oracle.accuracy_score(labels, probabilities.argmax(1))
+
+
+def test_the_level_of_a_value_is_that_of_the_interval_that_it_ends() -> None:
+    from scipy.stats import norm, t
+
+    ends = np.array([0.5, 0.9])
+    np.testing.assert_allclose(central_levels(-norm.ppf((1 + ends) / 2)), ends)
+    for freedom in (2.5, 4.0, 30.0):
+        law = t(freedom)
+        np.testing.assert_allclose(central_levels(law.ppf((1 + ends) / 2) / law.std(), freedom), ends)
+
+
+def test_coverage_follows_the_tails_of_each_draw() -> None:
+    values, mean = np.full((2, 1), 1.6), np.zeros((2, 1))  # 1.6 deviations: inside a normal's 90 %, outside Student's
+    found = regression_metrics(values, mean, np.zeros(2), np.ones((2, 1)), tails=np.array([np.inf, 4.0]))
+    assert found["coverage_90"].tolist() == [1.0, 0.0]
 
 
 def test_regression_metrics_are_scikit_learn_s(rng: np.random.Generator) -> None:
