@@ -168,11 +168,29 @@ ODD = [
 def test_what_is_read_fact_by_fact_equals_the_simple_path(text: str) -> None:
     parsed = parse(text)
     assert parsed.molecule is not None, parsed.reason
-    atoms, bonds, entries = simply(parsed.molecule)
+    atoms, bonds, entries = simply(Chem.MolFromSmiles(text) or parsed.molecule)
     found = featurise(["CCO", text]).arrays.take(np.array([1]))
     assert found.atoms.tolist() == atoms
     assert np.concatenate([found.bonds, found.bond_features], axis=1).tolist() == bonds
     assert np.stack([found.bins, found.counts], axis=1).tolist() == entries
+
+
+METALS = [
+    "CC[Hg]C",
+    "[Li]CCC",
+    "N[Co](N)(N)(N)(N)N",
+    "[C-]#[O+][Ni]",
+    "[C-]#[O+]->[Ni]",
+    "O=[Os](=O)(=O)=O",
+    "[Al]1NCCO1",
+]
+
+
+@pytest.mark.parametrize("text", [*METALS, "c1cc[se]c1", "[nH]1cccc1", "C[Si](C)(C)C", "[13CH3][Sn](C)(C)C", "C-C:C"])
+def test_a_bond_s_type_is_rdkit_s_where_its_order_alone_would_not_tell(text: str) -> None:
+    parsed = parse(text)
+    assert parsed.molecule is not None, parsed.reason
+    assert featurise([text]).arrays.bond_features[:, 0].tolist() == [bond[2] for bond in simply(parsed.molecule)[1]]
 
 
 def test_without_canonical_smiles_everything_else_is_the_same() -> None:

@@ -7,9 +7,9 @@ import random
 import string
 
 import pytest
-from rdkit import Chem
+from rdkit import Chem, rdBase
 
-from molmeta.domains.molecules.parse import MAX_LENGTH, NO_STRUCTURE, VALENCE_UNCHECKED, canonical, parse
+from molmeta.domains.molecules.parse import MAX_LENGTH, NO_STRUCTURE, VALENCE_UNCHECKED, canonical, parse, parse_quietly
 
 REASONS = [
     ("C1CC", "ring opened but never closed (ring number 1)"),
@@ -71,6 +71,46 @@ def test_a_valid_molecule_is_rdkits_own(smiles: str) -> None:
     parsed = parse(smiles)
     assert canonical(parsed.molecule) == Chem.CanonSmiles(smiles)
     assert parsed.flags == ()
+
+
+HYDROGENS = ["[H]/N=C/c1ccccc1", "[H]C([H])([H])[H]", "[2H]C", "[#1]O", "[H][H]", "[H+]", "C/C(=C(/C)[2H])Cl"]
+STEREO = ["C[C@H](F)Cl", "[C@@H2](F)Cl", "F/C=C/F", "C[N@@+](CC)(CCC)O", "C[S@](=O)c1ccccc1", "[Pt@SP1](F)(Cl)(Br)I"]
+
+
+@pytest.mark.parametrize("text", [*HYDROGENS, *STEREO, "CN(=O)=O", "c1ccc2cccc2cc1", "[NH3]->[Cu]", "CC[Hg]C"])
+@pytest.mark.parametrize("stereo", [True, False])
+def test_the_steps_that_are_left_out_change_no_atom_and_no_bond(text: str, stereo: bool) -> None:
+    molecule = parse_quietly(text, stereo=stereo).molecule
+    assert molecule is not None
+    assert facts(molecule) == facts(Chem.MolFromSmiles(text))
+    if stereo:
+        assert canonical(molecule) == Chem.CanonSmiles(text)
+
+
+def facts(molecule: Chem.Mol) -> list[tuple[object, ...]]:
+    atoms = [
+        (a.GetAtomicNum(), a.GetFormalCharge(), a.GetTotalNumHs(), a.GetHybridization(), a.GetIsAromatic())
+        for a in molecule.GetAtoms()
+    ]
+    bonds = [
+        (b.GetBeginAtomIdx(), b.GetEndAtomIdx(), b.GetBondType(), b.GetIsConjugated(), b.IsInRing())
+        for b in molecule.GetBonds()
+    ]
+    return [*atoms, *bonds]
+
+
+@pytest.mark.parametrize("stereo", [True, False])
+def test_what_rdkit_refuses_of_texts_changed_at_random_is_refused_and_nothing_else(stereo: bool) -> None:
+    rng = random.Random(0)
+    for _ in range(500):
+        letters = list("C[C@@H](N)C(=O)/C=C/c1ccc[nH]1")
+        letters[rng.randrange(len(letters))] = rng.choice("CNcn()=#[]@/+-H1.")
+        text = "".join(letters)
+        with rdBase.BlockLogs():
+            whole, parsed = Chem.MolFromSmiles(text), parse_quietly(text, stereo=stereo)
+        taken = parsed.molecule if VALENCE_UNCHECKED not in parsed.flags else None
+        assert (taken is None) == (whole is None), text
+        assert taken is None or facts(taken) == facts(whole), text
 
 
 def test_text_after_white_space_is_a_name_and_flagged() -> None:
