@@ -19,6 +19,7 @@ def explain(
     out: Annotated[
         Path, typer.Option("--out", "-o", help=".html, .png or .svg: drawn; .csv or .tsv, plain or .gz: a table.")
     ],
+    describe: options.Describe = None,
     reasons: Annotated[int, typer.Option(help="Labelled molecules to name for each prediction.")] = 4,
     model: options.Model = "default",
     smiles_column: options.SmilesColumn = None,

@@ -18,6 +18,7 @@ def plan(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The chosen rows, as CSV or TSV; default: printed.")
     ] = None,
+    describe: options.Describe = None,
     model: options.Model = "default",
     smiles_column: options.SmilesColumn = None,
     label: options.Label = None,
@@ -43,8 +44,9 @@ def plan(
     if query is None:
         if out is not None:
             raise ConfigError("--out is for the molecules to measure next: give the library to choose from (--query)")
-        learned, bundle = open_support(options.request(**given), say)
-        _print_outlooks(learned.learn(bundle))
+        alone = options.request(**given)
+        learned, bundle = open_support(alone, say)
+        _print_outlooks(learned.learn(bundle, description=alone.description))
         return
     request = options.request(**given, query=query, out=out, force=force)
     opened = open_request(request, say)
@@ -56,7 +58,9 @@ def plan(
         say(f"Wrote {len(chosen)} rows to {out}. Next: measure them, add them to {support}, and plan again")
 
 
-_ASKED = frozenset(("support", "model", "smiles_column", "label", "assay_column", "kind", "threshold", "active"))
+_ASKED = frozenset(
+    ("support", "describe", "model", "smiles_column", "label", "assay_column", "kind", "threshold", "active")
+)
 
 
 def _print_outlooks(models: object) -> None:

@@ -53,6 +53,11 @@ class SupportRequest:
     device: str = "auto"
     describe: str | None = None
 
+    @property
+    def description(self) -> dict[str, str] | None:
+        """What ``describe`` says, by field; None where nothing is said."""
+        return None if self.describe is None else read_description(self.describe)
+
 
 @dataclass(frozen=True, kw_only=True)
 class PredictRequest(SupportRequest):
@@ -133,8 +138,7 @@ def open_support(request: SupportRequest, say: Say) -> tuple[Support, Bundle]:
         MolmetaError: something of it cannot be used.
     """
     device = choose_device(request.device)
-    if request.describe is not None:
-        read_description(request.describe)
+    _ = request.description  # refused before anything is read
     if not request.support.strip():
         return no_support(), Bundle.load(request.model).to(device)
     support = read_support(
@@ -167,8 +171,7 @@ def open_request(request: PredictRequest, say: Say) -> Opened:
     first = next(tables)
     if len(first.data.columns) > 1:
         say(f'{first.source}: structures in "{first.smiles_column}"')
-    description = None if request.describe is None else read_description(request.describe)
-    return Opened(support, bundle, support.learn(bundle, request.prior, description), first, tables)
+    return Opened(support, bundle, support.learn(bundle, request.prior, request.description), first, tables)
 
 
 def _query(request: PredictRequest) -> Iterator[Table]:

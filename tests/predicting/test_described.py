@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -89,3 +90,24 @@ def test_a_library_is_predicted_from_a_description_alone(bundle: Bundle, tmp_pat
     refused = CliRunner().invoke(app, [*given, "--force"])
     assert refused.exit_code != 0
     assert "--describe" in str(refused.exception or refused.output)
+
+
+def test_explanations_and_plans_are_of_the_described_assay(bundle: Bundle, tmp_path: Path) -> None:
+    model, query, support = tmp_path / "described.safetensors", tmp_path / "library.csv", tmp_path / "support.csv"
+    curve = {"weights": [0.5, 0.1, 0.2, 1.0, 0.3, 0.6, 0.4], "spread": [0.02, 0.01, 0.01], "learned_from": "9 assays"}
+    planned = replace(bundle, curves={"binary": curve})
+    planned.save(model)
+    smiles, labels = [*AMINES[::2], *ACIDS[::2]], [1, 0] * 4
+    pd.DataFrame({"smiles": smiles, "active": labels}).to_csv(support, index=False)
+    pd.DataFrame({"smiles": LIBRARY}).to_csv(query, index=False)
+    given = ["--support", str(support), "--model", str(model), "--describe", "target=kinase"]
+    explained = ["explain", *given, "--query", str(query), "-o", str(tmp_path / "why.csv")]
+    assert CliRunner().invoke(app, explained).exit_code == 0
+    found = pd.read_csv(tmp_path / "why.csv")["active_molmeta_probability"]
+    np.testing.assert_allclose(found, said(bundle, "target=kinase", smiles, labels), rtol=1e-4)
+    fitted = FewShotClassifier(planned, description="target=kinase").fit(smiles, labels)
+    unsaid = FewShotClassifier(planned).fit(smiles, labels)
+    shown = CliRunner().invoke(app, ["plan", *given])
+    assert shown.exit_code == 0, shown.output
+    assert str(fitted.outlook()) in shown.output
+    assert str(unsaid.outlook()) != str(fitted.outlook())
