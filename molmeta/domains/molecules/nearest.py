@@ -69,12 +69,12 @@ class NearestTable:
     def __init__(self, molecules: Counts) -> None:
         self.molecules = molecules
         features, offsets = molecules.features()
-        used, column = np.unique(features, return_inverse=True)
+        used = np.flatnonzero(np.bincount(features, minlength=_FEATURES))
         self._place = np.full(_FEATURES, -1, np.int32)
         self._place[used] = np.arange(len(used))
         # 16 bits hold any sum of counts that is met (a molecule of 20,000 atoms), at half the memory traffic of 32.
         self._table = np.zeros((len(used), len(molecules)), np.uint16)
-        self._table[column, np.repeat(np.arange(len(molecules)), np.diff(offsets))] = 1
+        self._table[self._place[features], np.repeat(np.arange(len(molecules)), np.diff(offsets))] = 1
         self._totals = np.diff(offsets).astype(np.float32)
 
     def __len__(self) -> int:

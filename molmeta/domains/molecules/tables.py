@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
@@ -48,7 +49,7 @@ class Table:
     def __len__(self) -> int:
         return len(self.data)
 
-    @property
+    @cached_property
     def smiles(self) -> list[str]:
         """The structures, ``[n]``."""
         return self.column(self.smiles_column)
