@@ -22,7 +22,7 @@ from molmeta.domains.molecules.featurise import FINGERPRINT_BINS, I64, U8, U16, 
 from molmeta.files import write_whole
 
 _FEATURES = FINGERPRINT_BINS * 256
-_CELLS = 1 << 24  # similarities that are held at once
+_CELLS = 1 << 19  # similarities that are held at once: they stay in the processor's cache
 _BLOCK = 4096  # molecules of a large table that are compared at once: more of them leave the processor's cache
 
 F32 = NDArray[np.float32]
@@ -88,8 +88,9 @@ class NearestTable:
         kept = np.concatenate([np.zeros(1, np.int64), np.cumsum(known)])[offsets]
         rows = csr_array((np.ones(kept[-1], np.uint16), place[known], kept), shape=(len(queries), len(self._table)))
         shared = (rows @ self._table).astype(np.float32)
-        union = np.diff(offsets).astype(np.float32)[:, None] + self._totals - shared
-        similarity: F32 = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+        union = np.diff(offsets).astype(np.float32)[:, None] + self._totals
+        union -= shared
+        similarity: F32 = np.divide(shared, union, out=shared, where=union > 0)
         return similarity
 
     def nearest(self, queries: Counts) -> tuple[I64, F32]:
