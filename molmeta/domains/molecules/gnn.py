@@ -23,11 +23,14 @@ from molmeta.core.task import Inputs
 from molmeta.domains.molecules.featurise import ATOM_SIZES, BOND_SIZES
 from molmeta.domains.molecules.fingerprints import FingerprintConfig, FingerprintNet, append_counts, views_of
 from molmeta.domains.molecules.inputs import MoleculeBatch
-from molmeta.domains.molecules.messages import GINE
+from molmeta.domains.molecules.messages import GINE, Hop
+from molmeta.domains.molecules.sparse import SparseRows, product
 
 # Atoms by degree (0, 1, 2, 3, 4 and more) in FS-Mol's training molecules, in percent: PNA's degree scalers need it.
 _DEGREE_HISTOGRAM = (0, 19, 45, 34, 2)
 _CACHED = 128  # molecules at a time on a CPU: their states stay in its cache, 1.6 times faster than 679 at once
+_SHARED = 1024  # molecules at a time where like atoms share their states: the more, the more is shared
+_MAX = 2  # torch.embedding_bag's mode
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,22 +62,39 @@ class GNN(Backbone):
         self.mixes = nn.ModuleList(_mix(h) for _ in self.convs)
         self.dropout = nn.Dropout(config.dropout)
         self.readout = stacked.Linear(3 * h, config.width)
+        self._axes = sum(weight.ndim for weight in self.parameters())
 
     def forward(self, inputs: Inputs) -> torch.Tensor:
         graphs = cast(MoleculeBatch, inputs)
-        if len(graphs) <= _CACHED or graphs.atoms.device.type != "cpu" or self.readout.weight.ndim > 2:
-            return self._embed(graphs)
-        parts = torch.arange(len(graphs)).chunk(-(-len(graphs) // _CACHED))
-        return torch.cat([self._embed(graphs[rows]) for rows in parts])
+        if graphs.atoms.device.type != "cpu" or self._has_groups():
+            return self._embed(graphs, shared=False)
+        # Atoms in like environments have one state, but for dropout.
+        shared = self.stacks and not (self.training and self.config.dropout > 0)
+        parts = -(-len(graphs) // (_SHARED if shared else _CACHED))
+        if parts <= 1:
+            return self._embed(graphs, shared)
+        return torch.cat([self._embed(graphs[rows], shared) for rows in torch.arange(len(graphs)).chunk(parts)])
 
-    def _embed(self, graphs: MoleculeBatch) -> torch.Tensor:
-        edges = graphs.edge_index()
-        h = self.atom_embedding(graphs.atoms)
-        for bonds, norm, conv, mix in zip(self.bond_embeddings, self.norms, self.convs, self.mixes, strict=False):
-            edge = bonds(graphs.bond_features)
-            edge = edge if isinstance(conv, GINE) else edge.repeat(2, 1)
-            h = h + self.dropout(mix(conv(norm(h), edges, edge)))
-        embedding: torch.Tensor = self.readout(_pool(F.relu(self.norms[-1](h)), graphs))
+    def _has_groups(self) -> bool:
+        """Whether some weights are those of many tasks, an axis more."""
+        return sum(weight.ndim for weight in self.parameters()) > self._axes
+
+    def _embed(self, graphs: MoleculeBatch, shared: bool) -> torch.Tensor:
+        depth = self.config.layers
+        if shared:
+            known = graphs.environments
+            atoms, bonds, hops, of_atoms = known.atoms, known.bonds, known.hops(depth), known.of_atoms(depth)
+        else:
+            hop = Hop.along(graphs.edge_index(), len(graphs.atoms))
+            atoms, bonds, hops = graphs.atoms, graphs.bond_features, [hop] * depth
+            of_atoms = torch.arange(len(atoms), device=atoms.device)
+        h = self.atom_embedding(atoms)
+        for table, norm, conv, mix, hop in zip(
+            self.bond_embeddings, self.norms, self.convs, self.mixes, hops, strict=False
+        ):
+            h = hop.centred(h) + self.dropout(mix(conv(norm(h), hop, table(bonds))))
+        states = SparseRows(None, of_atoms, graphs.atom_offsets, len(h))
+        embedding: torch.Tensor = self.readout(_pool(states, F.relu(self.norms[-1](h))))
         return append_counts(embedding, graphs) if self.config.keep_counts else embedding
 
 
@@ -101,23 +121,36 @@ def _mix(h: int) -> nn.Module:
     return nn.Sequential(stacked.Linear(h, h), nn.ReLU(), stacked.Linear(h, h))
 
 
+class _Attention(GATv2Conv):  # type: ignore[misc]
+    def forward(self, nodes: torch.Tensor, hop: Hop, bonds: torch.Tensor) -> torch.Tensor:
+        attended: torch.Tensor = super().forward(nodes, hop.edges(), product(hop.bond, bonds))
+        return attended
+
+
+class _Aggregates(PNAConv):  # type: ignore[misc]
+    def forward(self, nodes: torch.Tensor, hop: Hop, bonds: torch.Tensor) -> torch.Tensor:
+        aggregated: torch.Tensor = super().forward(nodes, hop.edges(), product(hop.bond, bonds))
+        return aggregated
+
+
 def _conv(name: str, h: int) -> nn.Module:
     if name == "gine":
         return GINE()
     if name == "gatv2":
-        return cast(nn.Module, GATv2Conv(h, h // 4, heads=4, edge_dim=h))
+        return _Attention(h, h // 4, heads=4, edge_dim=h)
     degrees = torch.tensor(_DEGREE_HISTOGRAM)
     scalers = ["identity", "amplification"]
-    return cast(nn.Module, PNAConv(h, h, ["mean", "max", "std"], scalers, degrees, edge_dim=h, towers=4))
+    return _Aggregates(h, h, ["mean", "max", "std"], scalers, degrees, edge_dim=h, towers=4)
 
 
-def _pool(h: torch.Tensor, graphs: MoleculeBatch) -> torch.Tensor:
-    owner, n = graphs.molecule_of_atom(), len(graphs)
-    total = h.new_zeros(n, h.shape[1]).index_add(0, owner, h)
-    count = graphs.atom_offsets.diff().clamp(min=1)[:, None].to(h.dtype)
-    # States are not negative here (ReLU), so an initial 0 does not change the maximum.
-    largest = h.new_zeros(n, h.shape[1]).scatter_reduce(0, owner[:, None].expand_as(h), h, "amax")
-    return torch.cat([total / count, largest, total / 10], dim=1)
+def _pool(atoms: SparseRows, h: torch.Tensor) -> torch.Tensor:
+    """``[n, 3 h]`` mean, maximum and a tenth of the sum of the states ``[m, h]`` of each molecule's ``atoms``."""
+    total, count = product(atoms, h), atoms.sizes()[:, None]
+    with torch.no_grad():
+        place = torch.embedding_bag(h, atoms.columns, atoms.starts(), False, _MAX, False, None, True)[3]
+    # A molecule without atoms has no largest state: 0, as its sum.
+    largest = h.gather(0, place.clamp(min=0)) * (count > 0)
+    return torch.cat([total / count.clamp(min=1), largest, total / 10], dim=1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

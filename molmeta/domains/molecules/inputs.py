@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
+from molmeta.domains.molecules.environments import Environments
 from molmeta.domains.molecules.featurise import FINGERPRINT_BINS, MoleculeArrays
 
 
@@ -113,6 +115,11 @@ class MoleculeBatch:
         shift = self.atom_offsets[_row_of_entry(self.bond_offsets)]
         begin, end = (self.bonds + shift[:, None]).unbind(1)
         return torch.stack([torch.cat([begin, end]), torch.cat([end, begin])])
+
+    @cached_property
+    def environments(self) -> Environments:
+        """The environments that atoms share, for networks that compute each once."""
+        return Environments(self.atoms, self.bond_features, self.edge_index())
 
     def fingerprints(self, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """``[n, 2048]`` the counts."""

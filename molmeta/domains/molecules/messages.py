@@ -6,14 +6,52 @@ the transposed map, whose gradient is the map again.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
 from molmeta.core import stacked
+from molmeta.domains.molecules.sparse import SparseRows, product
 
 _Both = tuple[torch.Tensor, torch.Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Hop:
+    """From the states of ``n`` nodes to those of ``m``, by ``p`` messages; every matrix is of ones.
+
+    Attributes:
+        centre: ``[m, n]`` the node that each new one continues; None: they are the same.
+        sender: ``[p, n]`` whose state a message carries.
+        bond: ``[p, bonds]`` along which bond.
+        received: ``[m, p]`` the messages that each new node adds up.
+    """
+
+    centre: SparseRows | None
+    sender: SparseRows
+    bond: SparseRows
+    received: SparseRows
+
+    @classmethod
+    def along(cls, edges: torch.Tensor, nodes: int) -> Hop:
+        """A message along each of ``edges [2, 2 * bonds]``: every bond forward, then every bond backward."""
+        bond = torch.arange(edges.shape[1] // 2, device=edges.device).repeat(2)
+        return cls(
+            None,
+            SparseRows(None, edges[0], None, nodes),
+            SparseRows(None, bond, None, edges.shape[1] // 2),
+            SparseRows(None, edges[1], None, nodes).transposed,
+        )
+
+    def edges(self) -> torch.Tensor:
+        """``[2, p]`` sender and receiver of each message, where each has one receiver."""
+        return torch.stack([self.sender.columns, self.received.transposed.columns])
+
+    def centred(self, nodes: torch.Tensor) -> torch.Tensor:
+        """``[m, h]`` the states ``[n, h]`` that the new ones continue."""
+        return nodes if self.centre is None else product(self.centre, nodes)
 
 
 class GINE(nn.Module):
@@ -23,50 +61,48 @@ class GINE(nn.Module):
         super().__init__()
         self.eps = nn.Parameter(torch.zeros(1))
 
-    def forward(self, nodes: torch.Tensor, edges: torch.Tensor, bonds: torch.Tensor) -> torch.Tensor:
-        """``[nodes, h]``.
+    def forward(self, nodes: torch.Tensor, hop: Hop, bonds: torch.Tensor) -> torch.Tensor:
+        """``[m, h]``.
 
         Args:
-            nodes: ``[nodes, h]``.
-            edges: ``[2, 2 * bonds]`` sender and receiver: every bond forward, then every bond backward.
+            nodes: ``[n, h]``.
+            hop: who receives what.
             bonds: ``[bonds, h]``, the same in both directions.
         """
-        received: torch.Tensor = _Sum.apply(nodes, bonds, edges, None)  # type: ignore[no-untyped-call]
-        return nodes + received + stacked.scale(nodes, self.eps)
+        received: torch.Tensor = _Sum.apply(nodes, bonds, hop, None)  # type: ignore[no-untyped-call]
+        return received + stacked.scale(hop.centred(nodes), 1 + self.eps)
 
 
 class _Sum(torch.autograd.Function):
-    """Nodes and bonds to what each node receives."""
+    """Nodes and bonds to what each new node receives."""
 
     @staticmethod
     def forward(
-        ctx: Any, nodes: torch.Tensor, bonds: torch.Tensor, edges: torch.Tensor, mask: torch.Tensor | None
+        ctx: Any, nodes: torch.Tensor, bonds: torch.Tensor, hop: Hop, mask: torch.Tensor | None
     ) -> torch.Tensor:
-        sent = nodes.index_select(0, edges[0])
-        sent.view(2, *bonds.shape).add_(bonds)
+        sent = hop.sender.times(nodes).add_(hop.bond.times(bonds))
         sent = sent.clamp_(min=0) if mask is None else _masked(sent, mask)
-        ctx.edges, ctx.mask = edges, sent if mask is None else mask
-        return torch.zeros_like(nodes).index_add_(0, edges[1], sent)
+        ctx.hop, ctx.mask = hop, sent if mask is None else mask
+        return hop.received.times(sent)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None, None]:
-        nodes, bonds = _Transposed.apply(gradients[0], ctx.edges, ctx.mask)  # type: ignore[no-untyped-call]
+        nodes, bonds = _Transposed.apply(gradients[0], ctx.hop, ctx.mask)  # type: ignore[no-untyped-call]
         return nodes, bonds, None, None
 
 
 class _Transposed(torch.autograd.Function):
-    """What each node received to nodes and bonds."""
+    """What each new node received to nodes and bonds."""
 
     @staticmethod
-    def forward(ctx: Any, received: torch.Tensor, edges: torch.Tensor, mask: torch.Tensor) -> _Both:
-        ctx.edges, ctx.mask = edges, mask
-        sent = _masked(received.index_select(0, edges[1]), mask)
-        nodes = torch.zeros_like(received).index_add_(0, edges[0], sent)
-        return nodes, sent.view(2, -1, received.shape[1]).sum(0)
+    def forward(ctx: Any, received: torch.Tensor, hop: Hop, mask: torch.Tensor) -> _Both:
+        ctx.hop, ctx.mask = hop, mask
+        sent = _masked(hop.received.transposed.times(received), mask)
+        return hop.sender.transposed.times(sent), hop.bond.transposed.times(sent)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        return _Sum.apply(*gradients, ctx.edges, ctx.mask), None, None  # type: ignore[no-untyped-call]
+        return _Sum.apply(*gradients, ctx.hop, ctx.mask), None, None  # type: ignore[no-untyped-call]
 
 
 def _masked(sent: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -1,53 +1,70 @@
-"""A product with a constant sparse matrix, differentiable to any order.
+"""Products with a constant sparse matrix, differentiable to any order.
 
-A fingerprint has some 50 of 2,048 bins: the product with the first layer's weights, forward and backward, is 7 times
-as fast as a dense one (768 molecules, 1,024 columns, one core: 12 ms against 91 ms).
+A fingerprint has some 50 of 2,048 bins: the product with the first layer's weights, forward and backward, is 13 times
+as fast as a dense one. A sum over neighbours is such a product, too, and so is a gather, whose gradient is a sum.
 """
 
 from __future__ import annotations
 
-import warnings
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
+from torch.nn import functional as F
 
 
 class SparseRows:
     """A constant sparse matrix ``[n, width]`` in rows.
 
     Args:
-        values: ``[entries]``.
+        values: ``[entries]``; None: they are all 1.
         columns: ``[entries]`` int64.
-        offsets: ``[n + 1]`` int64; row i owns the entries ``offsets[i]:offsets[i + 1]``.
+        offsets: ``[n + 1]`` int64; row i owns the entries ``offsets[i]:offsets[i + 1]``. None: one entry a row.
         width: columns of the matrix.
     """
 
-    def __init__(self, values: torch.Tensor, columns: torch.Tensor, offsets: torch.Tensor, width: int) -> None:
+    def __init__(
+        self, values: torch.Tensor | None, columns: torch.Tensor, offsets: torch.Tensor | None, width: int
+    ) -> None:
         self.values, self.columns, self.offsets = values, columns, offsets
-        self.shape = (len(offsets) - 1, width)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Sparse")  # torch's notes on a beta feature
-            self.matrix = torch.sparse_csr_tensor(offsets, columns, values, self.shape)
+        self.shape = (len(columns if offsets is None else offsets[1:]), width)
 
     @cached_property
     def transposed(self) -> SparseRows:
         """The same entries, ordered by column."""
-        order = torch.argsort(self.columns, stable=True)
-        sizes = torch.bincount(self.columns, minlength=self.shape[1])
-        offsets = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
-        row = torch.repeat_interleave(torch.arange(self.shape[0], device=self.offsets.device), self.offsets.diff())
-        other = SparseRows(self.values[order], row[order], offsets, self.shape[0])
+        order = _order(self.columns)
+        row = torch.repeat_interleave(self.sizes())
+        offsets = F.pad(torch.bincount(self.columns, minlength=self.shape[1]).cumsum(0), (1, 0))
+        values = None if self.values is None else self.values[order]
+        other = SparseRows(values, row[order], offsets, self.shape[0])
         other.transposed = self
         return other
+
+    def starts(self) -> torch.Tensor:
+        """``[n + 1]`` where each row begins, and the last one ends."""
+        return torch.arange(len(self.columns) + 1, device=self.columns.device) if self.offsets is None else self.offsets
+
+    def sizes(self) -> torch.Tensor:
+        """``[n]`` entries of each row."""
+        return self.starts().diff()
+
+    def times(self, dense: torch.Tensor) -> torch.Tensor:
+        """The product with ``[width, d]``, outside autograd."""
+        if self.offsets is None and self.values is None:
+            return dense.index_select(0, self.columns)
+        with torch.autocast(dense.device.type, enabled=False):
+            bags: torch.Tensor = F.embedding_bag(
+                self.columns, dense, self.starts(), mode="sum", per_sample_weights=self.values, include_last_offset=True
+            )
+        return bags
 
 
 class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: SparseRows, dense: torch.Tensor) -> torch.Tensor:
         ctx.rows = rows
-        with torch.autocast(dense.device.type, enabled=False):
-            return rows.matrix @ dense
+        return rows.times(dense)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[None, torch.Tensor]:
@@ -58,3 +75,15 @@ def product(rows: SparseRows, dense: torch.Tensor) -> torch.Tensor:
     """``rows @ dense``: ``[n, width] @ [width, d]``. Its gradient is such a product again."""
     result: torch.Tensor = _Product.apply(rows, dense)  # type: ignore[no-untyped-call]
     return result
+
+
+def _order(numbers: torch.Tensor) -> torch.Tensor:
+    """What sorts ``numbers``, not negative and below 2^32, equal ones as they stand."""
+    if numbers.device.type != "cpu":
+        return torch.argsort(numbers, stable=True)
+    # numpy sorts 16 bits by radix, ten times as fast as 64 bits by comparison.
+    keys = numbers.numpy()
+    order = np.argsort(keys.astype(np.uint16), kind="stable")
+    if len(keys) and keys.max() > np.iinfo(np.uint16).max:
+        order = order[np.argsort((keys >> 16).astype(np.uint16)[order], kind="stable")]
+    return torch.from_numpy(order)

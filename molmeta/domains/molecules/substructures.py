@@ -12,25 +12,40 @@ molecules as alike that the others keep apart; a mean of their similarities errs
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import torch
 
+from molmeta.domains.molecules.hashing import mixed
 from molmeta.domains.molecules.inputs import MoleculeBatch
 
 BINS = 2048  # of each view
 _RADIUS = 2
 _SP2, _SP3 = 3, 4  # RDKit's numbers of hybridisation
-_MULTIPLIERS = -7046029254386353131, -4417276706812531889  # odd: SplitMix64's and its like, modulo 2^64
 
 
-def elements(molecules: MoleculeBatch) -> torch.Tensor:
-    """``[n, 2048]`` counts of environments of elements."""
+class Found(NamedTuple):
+    """Substructures where they stand: each of ``e`` is in molecule ``row``, has hash ``bin``, and counts ``times``."""
+
+    row: torch.Tensor
+    bin: torch.Tensor
+    times: torch.Tensor
+
+
+def morgan(molecules: MoleculeBatch) -> Found:
+    """The fingerprint."""
+    times = molecules.counts.to(torch.get_default_dtype())
+    return Found(torch.repeat_interleave(molecules.bin_offsets.diff()), molecules.bins, times)
+
+
+def elements(molecules: MoleculeBatch) -> Found:
+    """Environments of elements."""
     number, _, _, _, _, hybridisation, _, _ = molecules.atoms.long().unbind(1)
-    return _environments(molecules, _mixed(2 * number + (hybridisation == _SP2)))
+    return _environments(molecules, mixed(2 * number + (hybridisation == _SP2)))
 
 
-def roles(molecules: MoleculeBatch) -> torch.Tensor:
-    """``[n, 2048]`` counts of environments of what atoms do."""
+def roles(molecules: MoleculeBatch) -> Found:
+    """Environments of what atoms do."""
     number, _, degree, charge, hydrogens, hybridisation, aromatic, _ = molecules.atoms.long().unbind(1)
     nitrogen, oxygen, charge = number == 7, number == 8, charge - 5
     does = (
@@ -42,13 +57,13 @@ def roles(molecules: MoleculeBatch) -> torch.Tensor:
         charge < 0,
     )
     powers = 2 ** torch.arange(len(does), device=number.device)
-    return _environments(molecules, _mixed((torch.stack(does, dim=1) * powers).sum(1)))
+    return _environments(molecules, mixed((torch.stack(does, dim=1) * powers).sum(1)))
 
 
-def torsions(molecules: MoleculeBatch) -> torch.Tensor:
-    """``[n, 2048]`` counts of chains of four atoms."""
+def torsions(molecules: MoleculeBatch) -> Found:
+    """Chains of four atoms."""
     number, _, degree, _, _, hybridisation, aromatic, _ = molecules.atoms.long().unbind(1)
-    kind = _mixed(_mixed(64 * number + degree) + 2 * hybridisation + aromatic)
+    kind = mixed(mixed(64 * number + degree) + 2 * hybridisation + aromatic)
     begin, end = molecules.edge_index()
     order = begin.argsort()
     begin, end = begin[order], end[order]
@@ -65,38 +80,52 @@ def torsions(molecules: MoleculeBatch) -> torch.Tensor:
     chains = chains[chains[:, 0] < chains[:, -1]]  # each is found from both ends; a ring of three is none
     forward = backward = torch.zeros_like(chains[:, 0])
     for here, there in zip(kind[chains].unbind(1), kind[chains.flip(1)].unbind(1), strict=True):
-        forward, backward = _mixed(31 * forward + here), _mixed(31 * backward + there)
-    return _counted(molecules, chains[:, 0], torch.minimum(forward, backward))
+        forward, backward = mixed(31 * forward + here), mixed(31 * backward + there)
+    return _found(molecules, chains[:, 0], torch.minimum(forward, backward))
 
 
-SUBSTRUCTURES: Mapping[str, Callable[[MoleculeBatch], torch.Tensor]] = {
-    "morgan": lambda molecules: molecules.fingerprints(torch.get_default_dtype()),
+SUBSTRUCTURES: Mapping[str, Callable[[MoleculeBatch], Found]] = {
+    "morgan": morgan,
     "elements": elements,
     "roles": roles,
     "torsions": torsions,
 }
 
 
-def _environments(molecules: MoleculeBatch, hashed: torch.Tensor) -> torch.Tensor:
+def counted(molecules: MoleculeBatch, name: str) -> torch.Tensor:
+    """``[n, 2048]`` how often each bin of one kind of substructure is met."""
+    row, column, times = SUBSTRUCTURES[name](molecules)
+    return times.new_zeros(len(molecules) * BINS).index_add_(0, row * BINS + column, times).view(-1, BINS)
+
+
+def write_unit_logs(found: Found, weights: torch.Tensor, into: torch.Tensor, column: int, length: float) -> None:
+    """Write log(1 + counts) times ``weights [2048]``, a row scaled to ``length``, where ``into [n, d]`` is 0.
+
+    Few of the 2,048 columns from ``column`` on are met: only those are touched.
+    """
+    row, bins, times = found
+    flat, place = into.view(-1), row * into.shape[1] + column + bins
+    counts = flat.index_add_(0, place, times)[place]
+    logs = counts.log1p() * weights[bins]
+    # A bin stands here as often as it is met, in all ``counts`` times.
+    squares = torch.zeros(len(into), dtype=torch.float64, device=into.device)
+    squares.index_add_(0, row, (logs.square() * times / counts).double())
+    flat[place] = logs * (length / squares.sqrt().clamp(min=1e-12)).to(logs.dtype)[row]
+
+
+def _environments(molecules: MoleculeBatch, hashed: torch.Tensor) -> Found:
     source, target = molecules.edge_index()
     bond = molecules.bond_features[:, 0].long().repeat(2)
     found = [hashed]
     for _ in range(_RADIUS):
-        around = torch.zeros_like(hashed).index_add_(0, target, _mixed(5 * hashed[source] + bond))
-        hashed = _mixed(3 * hashed + around)
+        around = torch.zeros_like(hashed).index_add_(0, target, mixed(5 * hashed[source] + bond))
+        hashed = mixed(3 * hashed + around)
         found.append(hashed)
     atom = torch.arange(len(hashed), device=hashed.device)
-    return _counted(molecules, atom.repeat(len(found)), torch.cat(found))
+    return _found(molecules, atom.repeat(len(found)), torch.cat(found))
 
 
-def _counted(molecules: MoleculeBatch, atom: torch.Tensor, hashed: torch.Tensor) -> torch.Tensor:
-    """``[n, 2048]`` how often each bin is met: ``hashed [e]`` stands at ``atom [e]``."""
-    place = molecules.molecule_of_atom()[atom] * BINS + _mixed(hashed + 11) % BINS
-    return torch.bincount(place, minlength=len(molecules) * BINS).view(-1, BINS).to(torch.get_default_dtype())
-
-
-def _mixed(number: torch.Tensor) -> torch.Tensor:
-    """A hash of int64 numbers, which wrap around."""
-    number = number * _MULTIPLIERS[0]
-    number = (number ^ (number >> 29)) * _MULTIPLIERS[1]
-    return number ^ (number >> 32)
+def _found(molecules: MoleculeBatch, atom: torch.Tensor, hashed: torch.Tensor) -> Found:
+    """``hashed [e]`` at ``atom [e]``."""
+    times = torch.ones(len(atom), dtype=torch.get_default_dtype(), device=atom.device)
+    return Found(molecules.molecule_of_atom()[atom], mixed(hashed + 11) % BINS, times)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch_geometric.nn import GINEConv
 
-from molmeta.domains.molecules.messages import GINE
+from molmeta.domains.molecules.messages import GINE, Hop
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def test_it_is_pytorch_geometric_s_layer(graph: tuple[torch.Tensor, torch.Tensor
     theirs.load_state_dict(ours.state_dict())
     nn.init.constant_(ours.eps, 0.3)
     nn.init.constant_(theirs.eps, 0.3)
-    found, expected = ours(nodes, edges, bonds), theirs(nodes, edges, bonds.repeat(2, 1))
+    found, expected = ours(nodes, Hop.along(edges, len(nodes)), bonds), theirs(nodes, edges, bonds.repeat(2, 1))
     torch.testing.assert_close(found, expected)
     for a, b in zip(
         torch.autograd.grad(found.square().sum(), [nodes, bonds, ours.eps]),
@@ -36,17 +36,18 @@ def test_its_first_and_second_derivatives_are_finite_differences(
     graph: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
 ) -> None:
     nodes, edges, bonds = graph
-    layer = GINE()
-    assert torch.autograd.gradcheck(lambda n, b: layer(n, edges, b), (nodes, bonds))
-    assert torch.autograd.gradgradcheck(lambda n, b: layer(n.sin(), edges, b), (nodes, bonds))
+    layer, hop = GINE(), Hop.along(edges, len(nodes))
+    assert torch.autograd.gradcheck(lambda n, b: layer(n, hop, b), (nodes, bonds))
+    assert torch.autograd.gradgradcheck(lambda n, b: layer(n.sin(), hop, b), (nodes, bonds))
 
 
 def test_groups_of_graphs_have_a_weight_each(graph: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> None:
     nodes, edges, bonds = graph
-    alone = [
-        torch.func.functional_call(GINE(), {"eps": torch.full((1,), eps)}, (nodes, edges, bonds)) for eps in (0.1, 0.7)
-    ]
+    hop = Hop.along(edges, len(nodes))
+    alone = [torch.func.functional_call(GINE(), {"eps": torch.full((1,), e)}, (nodes, hop, bonds)) for e in (0.1, 0.7)]
     twice = torch.stack([edges.view(2, 2, -1), edges.view(2, 2, -1) + len(nodes)], dim=2).reshape(2, -1)
     eps = torch.tensor([[0.1], [0.7]])
-    found = torch.func.functional_call(GINE(), {"eps": eps}, (nodes.repeat(2, 1), twice, bonds.repeat(2, 1)))
+    found = torch.func.functional_call(
+        GINE(), {"eps": eps}, (nodes.repeat(2, 1), Hop.along(twice, 2 * len(nodes)), bonds.repeat(2, 1))
+    )
     torch.testing.assert_close(found, torch.cat(alone))

@@ -1,0 +1,87 @@
+"""The atoms that message passing cannot tell apart, so that each state is computed once.
+
+Two atoms whose surroundings of radius r are alike, as trees of what r rounds of messages carry (Weisfeiler and Lehman's
+refinement), have the same state after r rounds, and the same gradient flows through it. The molecules of an assay
+share most of theirs: 768 molecules of 20,374 atoms have 62 kinds of atom, 1,107 environments of radius 1, 3,963 of
+radius 2, 6,625 and 8,135. Environments are told apart by sums of 64-bit hashes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+from molmeta.domains.molecules.hashing import mixed
+from molmeta.domains.molecules.messages import Hop
+from molmeta.domains.molecules.sparse import SparseRows
+
+
+class Environments:
+    """The environments in some molecules, radius by radius, as far as is asked.
+
+    Args:
+        atoms: ``[atoms, 8]`` uint8.
+        bonds: ``[bonds, 4]`` uint8.
+        edges: ``[2, 2 * bonds]`` sender and receiver: every bond forward, then every bond backward.
+
+    Attributes:
+        atoms: ``[n_0, 8]`` the kinds of atom: the environments of radius 0.
+        bonds: ``[k, 4]`` the kinds of bond.
+    """
+
+    def __init__(self, atoms: torch.Tensor, bonds: torch.Tensor, edges: torch.Tensor) -> None:
+        first, number = _numbered(_packed(atoms))
+        kinds, kind = _numbered(_packed(bonds))
+        self.atoms, self.bonds = atoms[first], bonds[kinds]
+        # Edges by receiver: so are those of any choice of receivers.
+        order = SparseRows(None, edges[1], None, len(atoms)).transposed.columns
+        self._sender, self._receiver, self._kind = edges[0][order], edges[1][order], kind.repeat(2)[order]
+        self._numbers = [number]
+        self._hops: list[Hop] = []
+
+    def hops(self, rounds: int) -> list[Hop]:
+        """What each of so many rounds passes on: the environments of radius r to those of r + 1."""
+        while len(self._hops) < rounds:
+            self._grow()
+        return self._hops[:rounds]
+
+    def of_atoms(self, radius: int) -> torch.Tensor:
+        """``[atoms]`` which environment of ``radius`` each atom is in the middle of."""
+        self.hops(radius)
+        return self._numbers[radius]
+
+    def _grow(self) -> None:
+        number, kinds = self._numbers[-1], len(self.bonds)
+        heard = number[self._sender] * kinds + self._kind
+        around = mixed(~number).index_add_(0, self._receiver, mixed(heard))
+        first, larger = _numbered(around)
+        self._numbers.append(larger)
+        # One atom stands for all of an environment; its messages, each distinct one once.
+        stands = torch.zeros_like(number, dtype=torch.bool).index_fill_(0, first, True)[self._receiver]
+        messages, message = torch.unique(heard[stands], return_inverse=True)
+        degrees = torch.bincount(larger[self._receiver[stands]], minlength=len(first))
+        before = int(number.max()) + 1 if len(number) else 0
+        self._hops.append(
+            Hop(
+                SparseRows(None, number[first], None, before),
+                SparseRows(None, messages // kinds, None, before),
+                SparseRows(None, messages % kinds, None, kinds),
+                SparseRows(None, message, F.pad(degrees.cumsum(0), (1, 0)), len(messages)),
+            )
+        )
+
+
+def _packed(features: torch.Tensor) -> torch.Tensor:
+    """``[n]`` each row of at most 8 bytes as one number."""
+    shifts = 8 * torch.arange(features.shape[1], device=features.device)
+    return (features.long() << shifts).sum(1)
+
+
+def _numbered(keys: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """``[distinct]`` the first row of each key, ascending, and ``[n]`` which of them each row has."""
+    keys, number = torch.unique(keys, return_inverse=True)
+    rows = torch.arange(len(number), device=number.device)
+    first = torch.full_like(keys, len(number), dtype=torch.int64).scatter_reduce_(0, number, rows, "amin")
+    is_first = torch.zeros_like(number, dtype=torch.bool).index_fill_(0, first, True)
+    rank = is_first.cumsum(0) - 1
+    return is_first.nonzero()[:, 0], rank[first][number]
