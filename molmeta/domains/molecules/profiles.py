@@ -14,7 +14,6 @@ labels: a trainer has half of the assays read while it draws episodes from the o
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -30,7 +29,7 @@ from molmeta.core.backbone import Backbone
 from molmeta.core.task import Inputs, IntArray, Task, TaskSource
 from molmeta.domains.molecules.featurise import FINGERPRINT_BINS
 from molmeta.domains.molecules.inputs import MoleculeBatch
-from molmeta.domains.molecules.substructures import SUBSTRUCTURES
+from molmeta.domains.molecules.substructures import SUBSTRUCTURES, counted, write_unit_logs
 from molmeta.domains.molecules.towers import Towers
 from molmeta.errors import ConfigError
 
@@ -105,22 +104,20 @@ class Profiles(Backbone):
 
     def forward(self, inputs: Inputs) -> torch.Tensor:
         molecules = cast(MoleculeBatch, inputs)
-        counts = self._structure(molecules)
+        views = torch.zeros(len(molecules), self.width, device=molecules.counts.device)
+        rate, profile, _ = torch.split(views, list(self.views), dim=1)
         row, assay, active = self._known(fingerprint_keys(molecules))
-        residual = active.to(counts.dtype) - self.shares.to(counts.dtype)[assay]
-        profile = counts.new_zeros(len(counts), self.config.width)
-        profile.index_add_(0, row, residual[:, None] * self.directions.to(counts.dtype)[assay])
-        measured = torch.bincount(row, minlength=len(counts))
-        rate = counts.new_zeros(len(counts)).index_add_(0, row, residual) / (measured + 2)
-        angle = torch.pi * rate.clamp(-0.5, 0.5)
-        return torch.cat([torch.stack([angle.sin(), angle.cos()], dim=1), F.normalize(profile, dim=1), counts], dim=1)
-
-    def _structure(self, molecules: MoleculeBatch) -> torch.Tensor:
-        kinds = [SUBSTRUCTURES[name](molecules).log1p() for name in self.config.structures]
-        parts = [
-            F.normalize(kind * weights, dim=1) for kind, weights in zip(kinds, self.weights.to(kinds[0]), strict=True)
-        ]
-        return torch.cat(parts, dim=1) / math.sqrt(len(parts))
+        residual = active.to(views.dtype) - self.shares.to(views.dtype)[assay]
+        profile.index_add_(0, row, residual[:, None] * self.directions.to(views.dtype)[assay])
+        profile.copy_(F.normalize(profile, dim=1))
+        measured = torch.bincount(row, minlength=len(views))
+        angle = torch.pi * (views.new_zeros(len(views)).index_add_(0, row, residual) / (measured + 2)).clamp(-0.5, 0.5)
+        rate.copy_(torch.stack([angle.sin(), angle.cos()], dim=1))
+        start, length = sum(self.views[:2]), len(self.weights) ** -0.5
+        for name, weights in zip(self.config.structures, self.weights.to(views.dtype), strict=True):
+            write_unit_logs(SUBSTRUCTURES[name](molecules), weights, views, start, length)
+            start += FINGERPRINT_BINS
+        return views
 
     def _known(self, keys: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """What was measured of ``keys [n]``: row among them, assay, and whether active, ``[e]`` each."""
@@ -161,7 +158,7 @@ class Profiles(Backbone):
         having = torch.zeros(self.weights.shape, dtype=torch.float64)
         for molecules in _blocks(source, rows):
             for kind, name in enumerate(self.config.structures):
-                having[kind] += (SUBSTRUCTURES[name](molecules) > 0).sum(0)
+                having[kind] += (counted(molecules, name) > 0).sum(0)
         return (-((having + 0.5) / (len(rows) + 1)).log()).pow(self.config.rarity)
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:

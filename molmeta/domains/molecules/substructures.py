@@ -64,24 +64,23 @@ def torsions(molecules: MoleculeBatch) -> Found:
     """Chains of four atoms."""
     number, _, degree, _, _, hybridisation, aromatic, _ = molecules.atoms.long().unbind(1)
     kind = mixed(mixed(64 * number + degree) + 2 * hybridisation + aromatic)
-    begin, end = molecules.edge_index()
-    order = begin.argsort()
-    begin, end = begin[order], end[order]
-    degrees = torch.bincount(begin, minlength=len(kind))
+    sender, receiver = molecules.edge_index()
+    neighbours = receiver[sender.argsort()]
+    degrees = torch.bincount(sender, minlength=len(kind))
     first = degrees.cumsum(0) - degrees
-    chains = torch.stack([begin, end], dim=1)
-    for _ in range(2):
-        last, before = chains[:, -1], chains[:, -2]
-        chain = torch.repeat_interleave(degrees[last])
-        place = torch.arange(len(chain), device=chain.device) - (degrees[last].cumsum(0) - degrees[last])[chain]
-        following = end[first[last[chain]] + place]
-        onwards = following != before[chain]
-        chains = torch.cat([chains[chain], following[:, None]], dim=1)[onwards]
-    chains = chains[chains[:, 0] < chains[:, -1]]  # each is found from both ends; a ring of three is none
-    forward = backward = torch.zeros_like(chains[:, 0])
-    for here, there in zip(kind[chains].unbind(1), kind[chains.flip(1)].unbind(1), strict=True):
+    # Around each bond, every neighbour of the one atom with every neighbour of the other.
+    begin, end = sender[: len(molecules.bonds)], receiver[: len(molecules.bonds)]
+    pairs = degrees[begin] * degrees[end]
+    bond = torch.repeat_interleave(pairs)
+    pair = torch.arange(len(bond), device=bond.device) - (pairs.cumsum(0) - pairs)[bond]
+    begin, end = begin[bond], end[bond]
+    before, after = neighbours[first[begin] + pair // degrees[end]], neighbours[first[end] + pair % degrees[end]]
+    chain = (before != end) & (after != begin) & (before != after)  # a ring of three is none
+    atoms = kind[torch.stack([before, begin, end, after])[:, chain]]
+    forward = backward = torch.zeros_like(atoms[0])
+    for here, there in zip(atoms, atoms.flip(0), strict=True):
         forward, backward = mixed(31 * forward + here), mixed(31 * backward + there)
-    return _found(molecules, chains[:, 0], torch.minimum(forward, backward))
+    return _found(molecules, begin[chain], torch.minimum(forward, backward))
 
 
 SUBSTRUCTURES: Mapping[str, Callable[[MoleculeBatch], Found]] = {
