@@ -3,7 +3,7 @@
     T(a, b) = sum_i min(a_i, b_i) / (sum_i a_i + sum_i b_i - sum_i min(a_i, b_i))
 
 A count of c in bin i is written as c features (i, 1) ... (i, c), so that the sum of minima is a count of shared
-features: a sparse-dense product, about 0.02 ms a molecule against 1,000 others.
+features: a sparse-dense product, about 0.01 ms a molecule against 1,000 others.
 """
 
 from __future__ import annotations
