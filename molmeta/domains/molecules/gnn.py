@@ -145,9 +145,9 @@ def _conv(name: str, h: int) -> nn.Module:
 
 def _pool(atoms: SparseRows, h: torch.Tensor) -> torch.Tensor:
     """``[n, 3 h]`` mean, maximum and a tenth of the sum of the states ``[m, h]`` of each molecule's ``atoms``."""
-    total, count = product(atoms, h), atoms.sizes()[:, None]
+    total, count = product(atoms, h), atoms.offsets.diff()[:, None]
     with torch.no_grad():
-        place = torch.embedding_bag(h, atoms.columns, atoms.starts(), False, _MAX, False, None, True)[3]
+        place = torch.embedding_bag(h, atoms.columns, atoms.offsets, False, _MAX, False, None, True)[3]
     # A molecule without atoms has no largest state: 0, as its sum.
     largest = h.gather(0, place.clamp(min=0)) * (count > 0)
     return torch.cat([total / count.clamp(min=1), largest, total / 10], dim=1)

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+_SUM = 0  # torch.embedding_bag's mode
+
 
 class SparseRows:
     """A constant sparse matrix ``[n, width]`` in rows.
@@ -27,37 +29,29 @@ class SparseRows:
     def __init__(
         self, values: torch.Tensor | None, columns: torch.Tensor, offsets: torch.Tensor | None, width: int
     ) -> None:
-        self.values, self.columns, self.offsets = values, columns, offsets
-        self.shape = (len(columns if offsets is None else offsets[1:]), width)
+        self.values, self.columns, self.width = values, columns, width
+        self._picks = offsets is None and values is None
+        self.offsets = torch.arange(len(columns) + 1, device=columns.device) if offsets is None else offsets
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
 
     @cached_property
     def transposed(self) -> SparseRows:
         """The same entries, ordered by column."""
         order = _order(self.columns)
-        row = torch.repeat_interleave(self.sizes())
-        offsets = F.pad(torch.bincount(self.columns, minlength=self.shape[1]).cumsum(0), (1, 0))
-        values = None if self.values is None else self.values[order]
-        other = SparseRows(values, row[order], offsets, self.shape[0])
+        rows = order if self._picks else torch.repeat_interleave(self.offsets.diff())[order]
+        offsets = F.pad(torch.bincount(self.columns, minlength=self.width).cumsum(0), (1, 0))
+        other = SparseRows(None if self.values is None else self.values[order], rows, offsets, len(self))
         other.transposed = self
         return other
 
-    def starts(self) -> torch.Tensor:
-        """``[n + 1]`` where each row begins, and the last one ends."""
-        return torch.arange(len(self.columns) + 1, device=self.columns.device) if self.offsets is None else self.offsets
-
-    def sizes(self) -> torch.Tensor:
-        """``[n]`` entries of each row."""
-        return self.starts().diff()
-
     def times(self, dense: torch.Tensor) -> torch.Tensor:
         """The product with ``[width, d]``, outside autograd."""
-        if self.offsets is None and self.values is None:
+        if self._picks:
             return dense.index_select(0, self.columns)
-        with torch.autocast(dense.device.type, enabled=False):
-            bags: torch.Tensor = F.embedding_bag(
-                self.columns, dense, self.starts(), mode="sum", per_sample_weights=self.values, include_last_offset=True
-            )
-        return bags
+        # An embedding bag is the fastest such product in torch: 3 to 7 times as fast as a gather and index_add.
+        return torch.embedding_bag(dense, self.columns, self.offsets, False, _SUM, False, self.values, True)[0]
 
 
 class _Product(torch.autograd.Function):
