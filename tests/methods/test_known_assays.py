@@ -22,7 +22,7 @@ from tests.toy import episodes
 
 
 def learner() -> KnownAssays:
-    made = make_learner({"name": "known_assays"}, {"name": "profiles", "width": 3})
+    made = make_learner({"name": "known_assays"}, {"name": "profiles", "width": 3, "properties": 0.0})
     assert isinstance(made, KnownAssays)
     torch.nn.init.normal_(made.prior.weight)
     return made.double().eval()
@@ -50,7 +50,13 @@ def test_it_knows_the_molecules_of_which_something_was_measured() -> None:
 
 def described(*structures: str) -> KnownAssays:
     """With towers of width 3 whose weights are drawn at random."""
-    backbone = {"name": "profiles", "width": 3, "described": 3, "structures": ["morgan", *structures]}
+    backbone = {
+        "name": "profiles",
+        "width": 3,
+        "described": 3,
+        "properties": 0.0,
+        "structures": ["morgan", *structures],
+    }
     made = make_learner({"name": "known_assays"}, backbone)
     assert isinstance(made, KnownAssays)
     some = torch.Generator().manual_seed(0)
@@ -120,7 +126,7 @@ def test_without_a_support_description_and_rate_are_all_there_is() -> None:
 
 def test_without_words_it_is_a_process_on_three_views() -> None:
     model, drawn = learner(), batch()
-    plain = make_learner({"name": "gp"}, {"name": "profiles", "width": 3}).double()
+    plain = make_learner({"name": "gp"}, {"name": "profiles", "width": 3, "properties": 0.0}).double()
     plain.load_state_dict(model.state_dict())
     for one, other in zip(model.predict_episodes(drawn), plain.predict_episodes(drawn), strict=True):
         torch.testing.assert_close(one.probabilities, other.probabilities)

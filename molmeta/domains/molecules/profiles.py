@@ -29,11 +29,13 @@ from molmeta.core.backbone import Backbone
 from molmeta.core.task import Inputs, IntArray, Task, TaskSource
 from molmeta.domains.molecules.featurise import FINGERPRINT_BINS
 from molmeta.domains.molecules.inputs import MoleculeBatch
+from molmeta.domains.molecules.properties import WIDTH, Properties
 from molmeta.domains.molecules.substructures import SUBSTRUCTURES, counted, write_unit_logs
 from molmeta.domains.molecules.towers import Towers
 from molmeta.errors import ConfigError
 
 _BLOCK = 8192  # molecules hashed at once
+_SAMPLE = 20_000  # molecules that properties are fitted to
 _BUFFERS = ("keys", "lengths", "entries", "shares", "directions")
 
 
@@ -43,6 +45,7 @@ class ProfilesConfig:
     described: int = 0  # width of the towers that read a description of the assay; 0: none is read
     rarity: float = 0.25  # how much more a substructure counts that few molecules have; 0: all count alike
     structures: tuple[str, ...] = ("morgan",)  # of SUBSTRUCTURES, the fingerprint first; others need the graphs
+    properties: float = 0.2  # share of the whole molecule's properties in the similarity of structures; 0: none
 
     def __post_init__(self) -> None:
         if self.structures[:1] != ("morgan",) or len(set(self.structures) & set(SUBSTRUCTURES)) < len(self.structures):
@@ -50,16 +53,18 @@ class ProfilesConfig:
                 f"[backbone].structures are morgan and then any others of {', '.join(SUBSTRUCTURES)}, each once, "
                 f"not {list(self.structures)}"
             )
-        if self.width < 1 or self.described < 0 or self.rarity < 0:
-            raise ConfigError(f"[backbone]: width is 1 or more, described and rarity are 0 or more, not {self}")
+        if self.width < 1 or min(self.described, self.rarity) < 0 or not 0 <= self.properties < 1:
+            raise ConfigError(
+                f"[backbone]: width is 1 or more, described and rarity are 0 or more, properties is below 1, not {self}"
+            )
 
 
 class Profiles(Backbone):
-    """``[n, 2 + k + 2048 s]``: rate, profile and structure; nothing of it is learned by gradient.
+    """``[n, 2 + k + 2048 s + 27]``: rate, profile and structure; nothing of it is learned by gradient.
 
     The rate is a point on the unit circle (at an angle of pi r, within a right angle); the profile has unit length (or
-    is 0), and so have the weighted log counts of the s kinds of substructure together, each as much as the others:
-    their cosine is the mean of s cosines.
+    is 0), and so has the structure: the weighted log counts of s kinds of substructure, each as much as the others, and
+    the properties of the whole molecule; their cosine is the mean of s + 1 cosines, weighted.
 
     Attributes:
         keys: ``[b]`` sorted, of the molecules that were measured (see :func:`fingerprint_keys`).
@@ -68,6 +73,7 @@ class Profiles(Backbone):
         shares: ``[T]`` each assay's share of actives.
         directions: ``[T, k]`` V.
         weights: ``[s, 2048]`` w.
+        properties: of the whole molecule; None where they have no share.
         towers: how likely a fingerprint is active in an assay that is only described; None where none is read.
     """
 
@@ -88,11 +94,13 @@ class Profiles(Backbone):
         self.register_buffer("shares", torch.zeros(0))
         self.register_buffer("directions", torch.zeros(0, config.width))
         self.register_buffer("weights", torch.ones(len(config.structures), FINGERPRINT_BINS))
+        self.properties = Properties() if config.properties else None
         self.towers = Towers(config.described) if config.described else None
 
     @property
     def views(self) -> tuple[int, ...]:  # type: ignore[override]
-        return 2, self.config.width, FINGERPRINT_BINS * len(self.config.structures)
+        structure = FINGERPRINT_BINS * len(self.config.structures) + (WIDTH if self.config.properties else 0)
+        return 2, self.config.width, structure
 
     @property
     def reads_graphs(self) -> bool:
@@ -113,10 +121,12 @@ class Profiles(Backbone):
         measured = torch.bincount(row, minlength=len(views))
         angle = torch.pi * (views.new_zeros(len(views)).index_add_(0, row, residual) / (measured + 2)).clamp(-0.5, 0.5)
         rate.copy_(torch.stack([angle.sin(), angle.cos()], dim=1))
-        start, length = sum(self.views[:2]), len(self.weights) ** -0.5
+        start, length = sum(self.views[:2]), ((1 - self.config.properties) / len(self.weights)) ** 0.5
         for name, weights in zip(self.config.structures, self.weights.to(views.dtype), strict=True):
             write_unit_logs(SUBSTRUCTURES[name](molecules), weights, views, start, length)
             start += FINGERPRINT_BINS
+        if self.properties is not None:
+            views[:, start:] = self.config.properties**0.5 * self.properties(molecules)
         return views
 
     def _known(self, keys: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -150,6 +160,9 @@ class Profiles(Backbone):
         for name, array in zip(_BUFFERS, made, strict=True):
             setattr(self, name, torch.from_numpy(np.ascontiguousarray(array)).to(self.keys.device))
         self.weights = self._rarities(source, rows).to(self.weights)
+        if self.properties is not None:
+            some = rows[:: -(-len(rows) // _SAMPLE)]
+            self.properties.fit(cast(MoleculeBatch, source.gather(some)))
         if self.towers is not None:
             self.towers.fit(source, tasks)
 

@@ -10,6 +10,7 @@ from molmeta.core.task import Inputs, IntArray, Task, TaskKind
 from molmeta.domains.molecules.featurise import featurise
 from molmeta.domains.molecules.inputs import MoleculeBatch
 from molmeta.domains.molecules.profiles import Profiles, ProfilesConfig, fingerprint_keys
+from molmeta.domains.molecules.substructures import counted
 from molmeta.errors import ConfigError
 
 SMILES = ["CCO", "CCN", "c1ccccc1", "CC(=O)O", "CCCl", "CCCCBr"]
@@ -26,7 +27,7 @@ class Molecules:
         return self.batch[torch.from_numpy(rows)]
 
 
-def read(**settings: int) -> Profiles:
+def read(**settings: object) -> Profiles:
     tasks = []
     for t, column in enumerate(LABELS.T):
         rows = np.flatnonzero(column >= 0)
@@ -57,6 +58,29 @@ def test_with_as_many_directions_as_assays_profiles_compare_as_whole_rows_of_the
     assert np.corrcoef((profile @ profile.T).numpy()[:5, :5].ravel(), (unit @ unit.T)[:5, :5].ravel())[0, 1] > 0.9
 
 
+def test_structures_compare_by_the_mean_of_cosines_of_weighted_log_counts_and_of_properties() -> None:
+    backbone = read(structures=("morgan", "torsions"), properties=0.3, rarity=0.5)
+    batch = Molecules(SMILES).batch
+    parts = [counted(batch, name).double().numpy() for name in ("morgan", "torsions")]
+    expected = 0.3 * cosines(backbone.properties(batch).double().numpy())
+    for counts in parts:
+        rarity = -np.log(((counts[:5] > 0).sum(0) + 0.5) / 6)  # of the five that were measured
+        expected += 0.35 * cosines(np.log1p(counts) * rarity**0.5)
+    found = views(backbone, SMILES)[2].double()
+    np.testing.assert_allclose((found @ found.T).numpy(), expected, atol=1e-5)
+
+
+def cosines(rows: np.ndarray) -> np.ndarray:
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-12)
+    return unit @ unit.T
+
+
+def test_without_a_share_properties_are_left_out() -> None:
+    backbone = read(properties=0.0)
+    assert backbone.properties is None
+    assert views(backbone, SMILES)[2].shape[1] == 2048
+
+
 def test_a_molecule_is_known_however_it_is_written_and_others_are_not() -> None:
     backbone = read()
     np.testing.assert_array_equal(backbone(Molecules(["OCC"]).batch), backbone(Molecules(["CCO"]).batch))
@@ -70,7 +94,7 @@ def test_a_molecule_is_known_however_it_is_written_and_others_are_not() -> None:
 
 def test_what_was_read_is_saved_with_the_weights_and_replaced_by_what_is_read_next(tmp_path: object) -> None:
     backbone, other = read(), Profiles(ProfilesConfig(width=3))
-    assert other.width == 2 + 3 + 2048
+    assert other.width == 2 + 3 + 2048 + 27
     other.load_state_dict(backbone.state_dict())
     torch.testing.assert_close(other(Molecules(SMILES).batch), backbone(Molecules(SMILES).batch), rtol=0, atol=0)
     assert not list(backbone.parameters())

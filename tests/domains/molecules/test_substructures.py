@@ -74,7 +74,7 @@ def test_roles_part_atoms_as_rdkits_features_do() -> None:
 
 def test_the_similarity_of_a_profiles_structure_is_the_mean_over_its_views() -> None:
     names = ("morgan", "elements", "roles", "torsions")
-    backbone = Profiles(ProfilesConfig(structures=names))
+    backbone = Profiles(ProfilesConfig(structures=names, properties=0.0))
     assert backbone.reads_graphs
     together = torch.split(backbone(batch(SMILES)), list(backbone.views), dim=1)[2]
     each = [F.normalize(counted(batch(SMILES), name).log1p(), dim=1) for name in names]
@@ -102,7 +102,7 @@ def test_torsions_are_those_found_by_walking_from_every_atom() -> None:
 def test_a_profile_s_structure_is_that_of_dense_counts(dtype: torch.dtype) -> None:
     """Logs, weights and unit length: of whole rows, and of what is not 0 alone."""
     names = ("morgan", "roles", "torsions")
-    backbone = Profiles(ProfilesConfig(structures=names))
+    backbone = Profiles(ProfilesConfig(structures=names, properties=0.0))
     backbone.weights = torch.rand(3, 2048, generator=torch.Generator().manual_seed(0)) + 0.5
     torch.set_default_dtype(dtype)
     try:
