@@ -33,14 +33,11 @@ FINGERPRINT_RADIUS = 2
 
 _ATOM_FACTS: tuple[Callable[[Chem.Atom], int], ...] = (
     Chem.Atom.GetAtomicNum,
-    Chem.Atom.GetFormalCharge,
     Chem.Atom.GetTotalNumHs,
     Chem.Atom.GetHybridization,
     Chem.Atom.GetIsAromatic,
 )
 _BOND_FACTS: tuple[Callable[[Chem.Bond], int], ...] = (
-    Chem.Bond.GetBeginAtomIdx,
-    Chem.Bond.GetEndAtomIdx,
     Chem.Bond.GetIsConjugated,
     Chem.Bond.IsInRing,
 )
@@ -180,52 +177,65 @@ def featurise(smiles: Sequence[str], canonical: bool = True, graphs: bool = True
 
 
 class _Columns:
-    """Molecules read so far, a list a fact, as RDKit says it; numpy makes features of whole lists.
+    """Molecules read so far, a column a fact, as RDKit says it; numpy makes features of whole columns.
 
     To call into RDKit is what costs: 0.15 us a number, 0.6 an enum, 0.7 to reach an atom or bond. So each fact is asked
     for once, by ``map``; neither what follows from another fact (degree, atoms in rings) nor what cannot be there
     (stereo in a text without a mark of it); and a bond's type, an enum, only where its order, a number, may not tell.
+    Facts of a byte go into bytes, which numpy need not go through one by one.
     """
 
     def __init__(self, graphs: bool = True) -> None:
         self.graphs = graphs
-        self.atoms: list[list[int]] = [[] for _ in _ATOM_FACTS]
-        self.bonds: list[list[int]] = [[] for _ in _BOND_FACTS]
-        self.types: list[int] = []
-        self.cip: list[int] = []
-        self.stereo: list[int] = []
+        self.atoms = [bytearray() for _ in _ATOM_FACTS]
+        self.charges: list[int] = []
+        self.cip = bytearray()
+        self.bonds = [bytearray() for _ in _BOND_FACTS]
+        self.types = bytearray()
+        self.stereo = bytearray()
+        self.begins: list[int] = []
+        self.ends: list[int] = []
         self.bins: list[int] = []
         self.counts: list[int] = []
         self.sizes: list[tuple[int, int, int]] = [(0, 0, 0)]  # atoms, bonds and entries of each molecule
 
     def add(self, molecule: Chem.Mol, text: str) -> None:
         """Read one molecule; ``text`` is the SMILES that it was parsed from."""
-        atoms = list(map(molecule.GetAtomWithIdx, range(molecule.GetNumAtoms() if self.graphs else 0)))
-        bonds = list(map(molecule.GetBondWithIdx, range(molecule.GetNumBonds() if self.graphs else 0)))
+        atoms, bonds = self._add_graph(molecule, text) if self.graphs else (0, 0)
+        entries = _MORGAN.GetCountFingerprint(molecule).GetNonzeroElements()
+        self.bins.extend(entries)
+        self.counts.extend(entries.values())
+        self.sizes.append((atoms, bonds, len(entries)))
+
+    def _add_graph(self, molecule: Chem.Mol, text: str) -> tuple[int, int]:
+        """Read its atoms and bonds; returns how many there are."""
+        atoms = list(map(molecule.GetAtomWithIdx, range(molecule.GetNumAtoms())))
+        bonds = list(map(molecule.GetBondWithIdx, range(molecule.GetNumBonds())))
         for column, fact in zip(self.atoms, _ATOM_FACTS, strict=True):
             column.extend(map(fact, atoms))
         for column, fact in zip(self.bonds, _BOND_FACTS, strict=True):
             column.extend(map(fact, bonds))
+        self.charges.extend(map(Chem.Atom.GetFormalCharge, atoms))
+        self.cip.extend(map(_cip, atoms) if "@" in text else bytes(len(atoms)))
         self.types.extend(_types(bonds, text))
-        self.cip.extend(map(_cip, atoms) if "@" in text else repeat(0, len(atoms)))
-        self.stereo.extend(map(Chem.Bond.GetStereo, bonds) if "/" in text or "\\" in text else repeat(0, len(bonds)))
-        entries = _MORGAN.GetCountFingerprint(molecule).GetNonzeroElements()
-        self.bins.extend(entries)
-        self.counts.extend(entries.values())
-        self.sizes.append((len(atoms), len(bonds), len(entries)))
+        self.stereo.extend(map(Chem.Bond.GetStereo, bonds) if "/" in text or "\\" in text else bytes(len(bonds)))
+        self.begins.extend(map(Chem.Bond.GetBeginAtomIdx, bonds))
+        self.ends.extend(map(Chem.Bond.GetEndAtomIdx, bonds))
+        return len(atoms), len(bonds)
 
     def arrays(self) -> MoleculeArrays:
         """All molecules, flat."""
         atom_offsets, bond_offsets, bin_offsets = np.cumsum(np.array(self.sizes, np.int64), axis=0).T
-        number, charge, hydrogens, hybridisation, aromatic = (np.array(column, np.int64) for column in self.atoms)
-        begin, end, conjugated, in_ring = (np.array(column, np.int64) for column in self.bonds)
-        ends = np.stack([begin, end], axis=1)
+        number, hydrogens, hybridisation, aromatic, cip = map(_bytes, (*self.atoms, self.cip))
+        conjugated, in_ring, types, stereo = map(_bytes, (*self.bonds, self.types, self.stereo))
+        ends = np.stack([np.array(self.begins, np.int64), np.array(self.ends, np.int64)], axis=1)
         placed = ends + np.repeat(atom_offsets[:-1], np.diff(bond_offsets))[:, None]
         ring_atoms = np.zeros(len(number), bool)
         ring_atoms[placed[in_ring > 0]] = True  # an atom is in a ring where one of its bonds is
         degree = np.bincount(placed.ravel(), minlength=len(number))
-        atoms = (number, self.cip, degree, charge + 5, hydrogens, hybridisation, aromatic, ring_atoms)
-        bonds = (self.types, self.stereo, conjugated, in_ring)
+        charge = np.array(self.charges, np.int64) + 5
+        atoms = (number, cip, degree, charge, hydrogens, hybridisation, aromatic, ring_atoms)
+        bonds = (types, stereo, conjugated, in_ring)
         return MoleculeArrays(
             atoms=_features(atoms, ATOM_SIZES),
             atom_offsets=atom_offsets,
@@ -241,7 +251,7 @@ class _Columns:
 def _types(bonds: Sequence[Chem.Bond], text: str) -> Iterable[int]:
     """Our number of each bond's type."""
     if _ODD_BONDS.search(text):
-        return [_BOND_TYPES.get(bond.GetBondType(), _OTHER_BOND) for bond in bonds]
+        return map(_BOND_TYPES.get, map(Chem.Bond.GetBondType, bonds), repeat(_OTHER_BOND))
     return map(_BOND_TYPE_OF_ORDER.get, map(Chem.Bond.GetBondTypeAsDouble, bonds), repeat(_OTHER_BOND))
 
 
@@ -249,9 +259,13 @@ def _cip(atom: Chem.Atom) -> int:
     return _CIP.get(atom.GetProp("_CIPCode"), 0) if atom.HasProp("_CIPCode") else 0
 
 
-def _features(columns: Sequence[NDArray[np.generic] | list[int]], sizes: Sequence[int]) -> U8:
+def _bytes(column: bytearray) -> U8:
+    return np.frombuffer(column, np.uint8)
+
+
+def _features(columns: Sequence[NDArray[np.integer]], sizes: Sequence[int]) -> U8:
     """``[n, k]``: each column cut to its table."""
     table = np.empty((len(columns[0]), len(columns)), np.uint8)
     for i, (column, size) in enumerate(zip(columns, sizes, strict=True)):
-        table[:, i] = np.clip(np.asarray(column, np.int64), 0, size - 1)
+        table[:, i] = np.clip(column, 0, size - 1)
     return table

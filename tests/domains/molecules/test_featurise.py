@@ -203,7 +203,7 @@ def test_without_canonical_smiles_everything_else_is_the_same() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["[U+9]", "[Fe-9]", "[Og]", "[C-9]", "C~C", "N->[Cu]", "*c1ccccc1", "[SiH4]", "[2H][2H]"]
+    "text", ["[U+9]", "[Fe-9]", "[Og]", "[C-9]", "C~C", "N->[Cu]", "*c1ccccc1", "[SiH4]", "[2H][2H]", "[CH300]"]
 )
 def test_every_feature_stays_in_its_table_for_odd_chemistry(text: str) -> None:
     done = featurise([text])
