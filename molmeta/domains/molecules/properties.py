@@ -103,10 +103,8 @@ class Properties(nn.Module):
         self.register_buffer("bias", torch.zeros(NUMBER))
 
     def forward(self, molecules: MoleculeBatch) -> torch.Tensor:
-        z = F.embedding_bag(
-            molecules.bins, self.weight, molecules.bin_offsets[:-1], mode="sum",
-            per_sample_weights=molecules.counts.to(self.weight.dtype),
-        )  # fmt: skip
+        counts, starts = molecules.counts.to(self.weight.dtype), molecules.bin_offsets[:-1]
+        z = F.embedding_bag(molecules.bins, self.weight, starts, mode="sum", per_sample_weights=counts)
         z = (z + self.bias).clamp(-_LIMIT, _LIMIT)
         return F.normalize(F.pad(z, (0, 1), value=_CONSTANT), dim=1)
 
