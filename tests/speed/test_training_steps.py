@@ -6,8 +6,8 @@ ProtoNet: 16 tasks x (16 + 32) molecules. The peer is fed by torch_geometric: `D
 `Batch` of one episode at a time, its loss by class means.
 MAML: 16 tasks x (16 + 16) molecules, 5 inner steps, second order. The peers are `higher`, and a loop over tasks with
 `functional_call` and `autograd.grad`, as learn2learn does it.
-The graph network is measured beside itself in torch_geometric's layers, with the same weights, and beside molmeta's own
-backbone driven in these ways ("ours"). The gradients are compared.
+Either stands beside the same network, of the same weights, in torch's and torch_geometric's own layers ("plain"), and
+beside molmeta's own backbone driven in these ways ("ours"). The gradients are compared.
 The floor is molmeta's matrix products alone, as products of an episode's size. Nothing here is asserted about time.
 """
 
@@ -70,13 +70,14 @@ def updated(learner: Learner, batch: EpisodeBatch) -> None:
     learner.meta_backward(batch)
 
 
-@pytest.mark.parametrize("network", ["fingerprint", "geometric's", "ours"])
-def test_protonet(row: Row, source: FSMol, network: str) -> None:
+@pytest.mark.parametrize("backbone", [FINGERPRINT, GRAPH], ids=lambda b: b["name"])
+@pytest.mark.parametrize("network", ["plain", "ours"])
+def test_protonet(row: Row, source: FSMol, network: str, backbone: dict[str, object]) -> None:
     torch.manual_seed(0)
-    backbone = FINGERPRINT if network == "fingerprint" else GRAPH
     batch, learner = drawn(source, 32), make_learner({"name": "protonet"}, backbone)
     prepared = [_data(batch.inputs[torch.tensor([row])]) for row in range(len(batch.labels))]  # type: ignore[arg-type]
-    net = Geometric(learner.backbone) if network == "geometric's" else _Fed(learner.backbone)
+    plain = Dense if backbone is FINGERPRINT else Geometric
+    net = (plain if network == "plain" else _Fed)(learner.backbone)
 
     def by_episode() -> None:
         learner.zero_grad()
@@ -91,7 +92,7 @@ def test_protonet(row: Row, source: FSMol, network: str) -> None:
     expected = _gradient(learner, by_episode)
     torch.testing.assert_close(_gradient(learner, lambda: updated(learner, batch)), expected, rtol=1e-3, atol=1e-5)
     work = counted(lambda: updated(learner, batch))
-    if network == "fingerprint":  # the first layer's products, both ways, are with the bins that are set alone
+    if backbone is FINGERPRINT:  # the first layer's products, both ways, are with the bins that are set alone
         work += 4 * learner.backbone.bins.shape[1] * len(batch.inputs.bins)  # type: ignore[attr-defined,union-attr]
     row(
         f"ProtoNet meta-step, {backbone['name']}; torch_geometric an episode at a time, {network}",
@@ -101,15 +102,15 @@ def test_protonet(row: Row, source: FSMol, network: str) -> None:
     )
 
 
-@pytest.mark.parametrize("network", ["geometric's", "ours"])
+@pytest.mark.parametrize("network", ["plain", "ours"])
 @pytest.mark.parametrize("peer", ["loop", "higher"])
 def test_maml(row: Row, source: FSMol, peer: str, network: str) -> None:
     torch.manual_seed(0)
     batch, learner = drawn(source, 16), make_learner({"name": "maml"}, GRAPH)
     assert isinstance(learner, GradientLearner)
-    net, lr = (Geometric if network == "geometric's" else _Fed)(learner.backbone), learner.config.inner_lr
+    net, lr = (Geometric if network == "plain" else _Fed)(learner.backbone), learner.config.inner_lr
     episodes = [[(part.inputs, part.labels) for part in both] for both in batch.episodes()]
-    if network == "geometric's":
+    if network == "plain":
         episodes = [[(_collated(inputs), labels) for inputs, labels in both] for both in episodes]
 
     def functional() -> None:
@@ -154,6 +155,17 @@ def test_maml(row: Row, source: FSMol, peer: str, network: str) -> None:
         peer={"loop": functional, "higher": by_higher}[peer],
         repeats=5,
     )
+
+
+class Dense(nn.Module):
+    """The fingerprint network in torch's layers, on dense fingerprints; its weights are those of ``ours``."""
+
+    def __init__(self, ours: nn.Module) -> None:
+        super().__init__()
+        self.bins, self.bias, self.net = ours.bins, ours.bias, ours.net
+
+    def forward(self, molecules: Batch) -> torch.Tensor:
+        return self.net(torch.addmm(self.bias, molecules.fingerprint.log1p(), self.bins))
 
 
 class Geometric(nn.Module):
@@ -230,6 +242,7 @@ def _data(molecule: MoleculeBatch) -> Data:
         edge_attr=molecule.bond_features.repeat(2, 1),
         bins=molecule.bins,
         counts=molecule.counts,
+        fingerprint=molecule.fingerprints(),
         sizes=torch.tensor([[len(molecule.atoms), len(molecule.bonds), len(molecule.bins)]]),
     )
 
