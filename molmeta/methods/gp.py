@@ -52,9 +52,9 @@ class Kernel(nn.Module):
     def forward(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
         """``[s, t, i, j]``, one kernel for each row of the grid, of rows ``[t, i, d]`` and ``[t, j, d]``.
 
-        Each view of a row has unit length.
+        Each view of a row has unit length; what comes after the views is not compared.
         """
-        parts = zip(torch.split(left, list(self.views), -1), torch.split(right, list(self.views), -1), strict=True)
+        parts = zip(*(torch.split(x[..., : sum(self.views)], list(self.views), -1) for x in (left, right)), strict=True)
         # Only the first view is learned: no gradient is taken through the others.
         cosines = [a @ b.mT if v == 0 else a.detach() @ b.detach().mT for v, (a, b) in enumerate(parts)]
         lengths = (2 * self.log_length).exp()
@@ -81,8 +81,8 @@ class GaussianProcess(EmbeddingLearner):
     def __init__(self, backbone: nn.Module, config: GPConfig | None = None) -> None:
         super().__init__(backbone)
         self.config = config or GPConfig()
-        self.classification = Kernel(self.backbone.views)
-        self.regression = Kernel(self.backbone.views)
+        self.classification = Kernel(self.views)
+        self.regression = Kernel(self.views)
         self.log_scale = nn.Parameter(torch.tensor(1.0))
         self.log_shrinkage = nn.Parameter(torch.tensor(0.0))
         self.log_tails = nn.Parameter(torch.tensor(2.0))
@@ -90,9 +90,14 @@ class GaussianProcess(EmbeddingLearner):
             # The active class is not like the other: with a prior, binary tasks are not class-equivariant.
             # And what the model knows of a molecule beforehand is an answer without a support, too.
             self.laws = replace(self.laws, class_equivariant=False, empty_support=True)
-            self.prior = nn.Linear(self.backbone.views[0], 1)
+            self.prior = nn.Linear(self.views[0], 1)
             nn.init.zeros_(self.prior.weight)
             nn.init.zeros_(self.prior.bias)
+
+    @property
+    def views(self) -> tuple[int, ...]:
+        """Widths of the parts of an embedding that the kernel compares."""
+        return self.backbone.views
 
     def encode(self, inputs: Inputs) -> Encoding:
         """Embeddings whose views have unit length each."""
@@ -156,7 +161,7 @@ class GaussianProcess(EmbeddingLearner):
 
     def _prior(self, rows: torch.Tensor) -> torch.Tensor:
         """g for each class of ``rows [..., d]``, ``[..., 2]``: opposite for the two classes of a binary task."""
-        g: torch.Tensor = self.prior(rows[..., : self.backbone.views[0]]) * rows.new_tensor([-1.0, 1.0])
+        g: torch.Tensor = self.prior(rows[..., : self.views[0]]) * rows.new_tensor([-1.0, 1.0])
         return g
 
 

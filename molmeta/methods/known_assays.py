@@ -12,11 +12,10 @@ rate; with one, it is what the support corrects.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from molmeta.core.episode import EpisodeBatch, Layout
 from molmeta.core.learner import Encoding
@@ -32,12 +31,16 @@ class KnownAssays(GaussianProcess):
 
     def __init__(self, backbone: nn.Module, config: GPConfig | None = None) -> None:
         super().__init__(backbone, config)
-        if len(self.backbone.views) != 3:
+        if len(self.backbone.views) < 3:
             raise ConfigError('known_assays needs what other assays measured: choose the backbone "profiles"')
         for kernel in (self.classification, self.regression):
             kernel.log_length.data.copy_(torch.tensor([1.0, 1.0, 0.5]).log())
         if self.towers is not None:
             self.trust = nn.Parameter(torch.tensor(0.1))  # e
+
+    @property
+    def views(self) -> tuple[int, ...]:
+        return self.backbone.views[:3]
 
     @property
     def towers(self) -> Any:
@@ -49,7 +52,7 @@ class KnownAssays(GaussianProcess):
 
     def knows(self, inputs: Inputs) -> torch.Tensor:
         """``[n]`` whether an assay that was read measured each row."""
-        rate, profile, _ = self.backbone.views
+        rate, profile, _ = self.views
         return (self.encode(inputs).values[:, rate : rate + profile] != 0).any(1)
 
     def pad(self, batch: EpisodeBatch, encoded: torch.Tensor) -> tuple[PaddedEpisodes, Layout]:
@@ -74,7 +77,7 @@ class KnownAssays(GaussianProcess):
         g = super().support_prior(episodes)
         if episodes.described is None:
             return g
-        return g + self._leaning(episodes.map(self._structure).support @ episodes.described.mT)
+        return g + self._leaning(episodes.map(self._tower).support @ episodes.described.mT)
 
     def query_prior(self, episodes: PaddedEpisodes) -> torch.Tensor | float:
         g = super().query_prior(episodes)
@@ -85,14 +88,11 @@ class KnownAssays(GaussianProcess):
             g = g - alone * self._prior(g.new_tensor([0.0, 1.0]))
         if episodes.described is None:
             return g
-        return g + self._leaning(episodes.map(self._structure).compare(inner, episodes.described))
+        return g + self._leaning(episodes.map(self._tower).compare(inner, episodes.described))
 
-    def _structure(self, rows: torch.Tensor) -> torch.Tensor:
-        """``[..., 1 + k]`` what the towers make of the fingerprints, which the structure of the rows begins with."""
-        start, towers, weights = sum(self.backbone.views[:2]), self.towers, cast(torch.Tensor, self.backbone.weights)
-        fingerprints = rows[..., start : start + towers.structure.shape[1]] / weights[0]
-        u: torch.Tensor = towers.molecules(F.normalize(fingerprints, dim=-1))
-        return u
+    def _tower(self, rows: torch.Tensor) -> torch.Tensor:
+        """``[..., 1 + k]`` what the molecules' tower says of rows."""
+        return rows[..., sum(self.views) :]
 
     def _leaning(self, logits: torch.Tensor) -> torch.Tensor:
         """The towers' logits ``[..., 1]`` as a part of g, ``[..., 2]``."""

@@ -32,7 +32,8 @@ def batch(seed: int = 0, kind: TaskKind = TaskKind.BINARY) -> EpisodeBatch:
     drawn = episodes(kind, [(6, 5, 2 if kind.is_classification else 0), (4, 3, 2 if kind.is_classification else 0)])
     rng = torch.Generator().manual_seed(seed)
     views = [torch.nn.functional.normalize(torch.randn(18, d, generator=rng).double(), dim=1) for d in (2, 3, 2048)]
-    return drawn.with_inputs(Encoding(torch.cat(views, dim=1)))
+    tower = torch.randn(18, 4, generator=rng).double()
+    return drawn.with_inputs(Encoding(torch.cat([*views, tower], dim=1)))
 
 
 def test_one_predictor_says_what_the_batch_says_and_goes_through_pickle() -> None:
@@ -50,13 +51,8 @@ def test_it_knows_the_molecules_of_which_something_was_measured() -> None:
 
 def described(*structures: str) -> KnownAssays:
     """With towers of width 3 whose weights are drawn at random."""
-    backbone = {
-        "name": "profiles",
-        "width": 3,
-        "described": 3,
-        "properties": 0.0,
-        "structures": ["morgan", *structures],
-    }
+    named = {"name": "profiles", "width": 3, "described": 3, "properties": 0.0}
+    backbone = {**named, "structures": ["morgan", *structures]}
     made = make_learner({"name": "known_assays"}, backbone)
     assert isinstance(made, KnownAssays)
     some = torch.Generator().manual_seed(0)
@@ -81,16 +77,16 @@ def test_a_description_adds_the_towers_logit_to_the_prior_mean() -> None:
         assert isinstance(found, torch.Tensor)
         for t, said in enumerate((KINASE, PROTEASE)):
             row = drawn.inputs.values[rows[t, 0]]
-            u, v = model.towers.molecules(row[5 : 5 + 2048]), model.towers.assays(hashed(said)[None].double())[0]
+            u, v = row[-4:], model.towers.assays(hashed(said)[None].double())[0]
             expected = model.prior(row[:2]) + 0.5 * (u @ v)
             torch.testing.assert_close(found[t, 0], expected * torch.tensor([-1.0, 1.0]))
 
 
-def test_towers_read_the_fingerprint_whatever_else_is_compared() -> None:
+def test_what_the_tower_says_of_molecules_comes_with_them_whatever_else_is_compared() -> None:
     molecules = MoleculeBatch.of(featurise(["CCO", "c1ccccc1N", "CC(=O)O"]).arrays)
-    plain, more = described(), described("elements", "torsions")
-    alike = [model._structure(model.encode(molecules).values.double()) for model in (plain, more)]
-    torch.testing.assert_close(*alike, rtol=1e-5, atol=1e-5)
+    for model in (described(), described("elements", "torsions")):
+        said = model.towers.molecules(molecules)
+        torch.testing.assert_close(model._tower(model.encode(molecules).values).to(said), said)
 
 
 def test_each_episode_is_predicted_by_its_own_description_shared_rows_or_not() -> None:

@@ -60,7 +60,7 @@ class ProfilesConfig:
 
 
 class Profiles(Backbone):
-    """``[n, 2 + k + 2048 s + 27]``: rate, profile and structure; nothing of it is learned by gradient.
+    """``[n, 2 + k + (2048 s + 27) + (1 + d)]``: rate, profile, structure, and (u_0, u) of towers d wide, if any.
 
     The rate is a point on the unit circle (at an angle of pi r, within a right angle); the profile has unit length (or
     is 0), and so has the structure: the weighted log counts of s kinds of substructure, each as much as the others, and
@@ -100,7 +100,7 @@ class Profiles(Backbone):
     @property
     def views(self) -> tuple[int, ...]:  # type: ignore[override]
         structure = FINGERPRINT_BINS * len(self.config.structures) + (WIDTH if self.config.properties else 0)
-        return 2, self.config.width, structure
+        return 2, self.config.width, structure, *((1 + self.config.described,) if self.towers is not None else ())
 
     @property
     def reads_graphs(self) -> bool:
@@ -113,7 +113,7 @@ class Profiles(Backbone):
     def forward(self, inputs: Inputs) -> torch.Tensor:
         molecules = cast(MoleculeBatch, inputs)
         views = torch.zeros(len(molecules), self.width, device=molecules.counts.device)
-        rate, profile, _ = torch.split(views, list(self.views), dim=1)
+        rate, profile, structure, *said = torch.split(views, list(self.views), dim=1)
         row, assay, active = self._known(fingerprint_keys(molecules))
         residual = active.to(views.dtype) - self.shares.to(views.dtype)[assay]
         profile.index_add_(0, row, residual[:, None] * self.directions.to(views.dtype)[assay])
@@ -121,12 +121,14 @@ class Profiles(Backbone):
         measured = torch.bincount(row, minlength=len(views))
         angle = torch.pi * (views.new_zeros(len(views)).index_add_(0, row, residual) / (measured + 2)).clamp(-0.5, 0.5)
         rate.copy_(torch.stack([angle.sin(), angle.cos()], dim=1))
+        if self.towers is not None:
+            said[0].copy_(self.towers.molecules(molecules))
+        if self.properties is not None:
+            structure[:, -WIDTH:] = self.config.properties**0.5 * self.properties(molecules)
         start, length = sum(self.views[:2]), ((1 - self.config.properties) / len(self.weights)) ** 0.5
         for name, weights in zip(self.config.structures, self.weights.to(views.dtype), strict=True):
             write_unit_logs(SUBSTRUCTURES[name](molecules), weights, views, start, length)
             start += FINGERPRINT_BINS
-        if self.properties is not None:
-            views[:, start:] = self.config.properties**0.5 * self.properties(molecules)
         return views
 
     def _known(self, keys: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -56,9 +56,12 @@ class Towers(nn.Module):
         self.register_buffer("words_bias", torch.zeros(width))
         self.register_buffer("rarity", torch.zeros(BUCKETS))
 
-    def molecules(self, fingerprints: torch.Tensor) -> torch.Tensor:
-        """``[..., 1 + k]`` (u_0, u) of unit-length log-count fingerprints ``[..., 2048]``."""
-        return F.linear(fingerprints, self.structure, self.structure_bias)
+    def molecules(self, molecules: MoleculeBatch) -> torch.Tensor:
+        """``[n, 1 + k]`` (u_0, u)."""
+        bins, logs, starts = _unit_logs(molecules)
+        table = self.structure.T.contiguous()
+        u = F.embedding_bag(bins, table, starts, mode="sum", per_sample_weights=logs.to(table))
+        return u + self.structure_bias
 
     def assays(self, descriptions: torch.Tensor) -> torch.Tensor:
         """``[t, 1 + k]`` (1, v / sqrt(k)) of hashed descriptions ``[t, BUCKETS]``; the logit is the inner product."""
@@ -101,6 +104,14 @@ class Towers(nn.Module):
             setattr(self, name, tensor.detach().to(self.words))
 
 
+def _unit_logs(molecules: MoleculeBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Of log-count fingerprints of unit length: bins and values ``[e]``, and where each molecule begins ``[n]``."""
+    row = torch.repeat_interleave(molecules.bin_offsets.diff())
+    logs = molecules.counts.float().log1p()
+    length = torch.zeros(len(molecules), device=logs.device).index_add_(0, row, logs.square()).sqrt()
+    return molecules.bins, logs / length[row], molecules.bin_offsets[:-1]
+
+
 class _Fingerprints:
     """The sparse log-count fingerprints of a source's ``rows [n]``, of unit length each."""
 
@@ -109,13 +120,10 @@ class _Fingerprints:
         for start in range(0, len(rows), _BLOCK):
             batch = source.gather(rows[start : start + _BLOCK])
             assert isinstance(batch, MoleculeBatch)
-            entries = batch.bin_offsets.diff()
-            row = torch.repeat_interleave(entries)
-            logs = batch.counts.float().log1p()
-            length = torch.zeros(len(batch)).index_add_(0, row, logs.square()).sqrt()
-            bins.append(batch.bins.int())
-            values.append(logs / length[row])
-            counts.append(entries)
+            at, logs, _ = _unit_logs(batch)
+            bins.append(at.int())
+            values.append(logs)
+            counts.append(batch.bin_offsets.diff())
         self._bins, self._values, self._counts = torch.cat(bins), torch.cat(values), torch.cat(counts)
         self._starts = self._counts.cumsum(0) - self._counts
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from molmeta.core.task import Inputs, IntArray, Task, TaskKind
+from molmeta.domains.molecules import towers
 from molmeta.domains.molecules.featurise import featurise
 from molmeta.domains.molecules.inputs import MoleculeBatch
 from molmeta.domains.molecules.profiles import Profiles, ProfilesConfig, fingerprint_keys
@@ -73,6 +74,14 @@ def test_structures_compare_by_the_mean_of_cosines_of_weighted_log_counts_and_of
 def cosines(rows: np.ndarray) -> np.ndarray:
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-12)
     return unit @ unit.T
+
+
+def test_what_the_tower_says_of_a_molecule_comes_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(towers, "_STEPS", 5)
+    backbone, plain = read(described=4), read()
+    *compared, u = views(backbone, SMILES)
+    torch.testing.assert_close(u, backbone.towers.molecules(Molecules(SMILES).batch))
+    torch.testing.assert_close(compared, views(plain, SMILES))
 
 
 def test_without_a_share_properties_are_left_out() -> None:
