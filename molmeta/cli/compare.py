@@ -15,8 +15,11 @@ def compare(
     support_size: Annotated[list[int] | None, typer.Option("--support-size", "-n", help="Repeat for several.")] = None,
 ) -> None:
     """Compare results task by task: paired differences, Wilcoxon's test with Holm's adjustment, ranks and power."""
+    from molmeta.errors import InputError
     from molmeta.evaluation.results import Result
     from molmeta.scoring.summary import compared
 
+    if len({path.resolve() for path in results}) < len(results):
+        raise InputError(f"name each result once, not {', '.join(map(str, results))}")
     for line in compared([Result.read(path) for path in results], metric, subset, support_size):
         typer.echo(line)

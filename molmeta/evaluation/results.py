@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -193,6 +194,18 @@ def _draw(row: Mapping[str, Any]) -> DrawResult:
 def task_digest(labels: np.ndarray[tuple[int], np.dtype[np.generic]], inputs: np.ndarray[Any, Any]) -> str:
     """A short hash of a task's labels and of what stands for its inputs: a task that changed is another."""
     return hashlib.sha256(labels.tobytes() + inputs.tobytes()).hexdigest()[:16]
+
+
+def names(results: Sequence[Result]) -> list[str]:
+    """A name a result; where a method stands twice, its folder tells which."""
+    times = Counter(result.method for result in results)
+    found: list[str] = []
+    for result in results:
+        folder = result.folder.absolute().name if result.folder else ""
+        name = f"{result.method} ({folder})" if times[result.method] > 1 and folder else result.method
+        alike = sum(other == name or other.startswith(f"{name} #") for other in found)
+        found.append(f"{name} #{alike + 1}" if alike else name)
+    return found
 
 
 def score_folder(folder: Path, records: Sequence[TaskRecord]) -> list[Score]:

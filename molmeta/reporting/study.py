@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,7 +13,7 @@ from typing import Any
 from molmeta.core.task import TaskKind
 from molmeta.errors import InputError
 from molmeta.evaluation.calibration import Calibration, Coverage, calibrations
-from molmeta.evaluation.results import Result
+from molmeta.evaluation.results import Result, names
 from molmeta.evaluation.scores import ALL, Score, TaskRecord
 from molmeta.evaluation.statistics import Summary, per_task, summarise
 from molmeta.reporting.words import ASSAY_TYPES, BENCHMARK_METRIC, FACTS, HEADLINES, METRICS
@@ -110,7 +110,7 @@ class Study:
         kinds = {_kind(result) for result in results}
         if len(kinds) > 1:
             raise InputError(f"the results are of several kinds ({', '.join(sorted(kinds))}); report each by itself")
-        methods = [Method(name, i, r) for i, (name, r) in enumerate(zip(_names(results), results, strict=True))]
+        methods = [Method(name, i, r) for i, (name, r) in enumerate(zip(names(results), results, strict=True))]
         kind = kinds.pop()
         _check_shared(methods)
         return cls(methods, _baseline(methods, baseline), kind, _headline(methods, kind))
@@ -206,18 +206,6 @@ def _kind(result: Result) -> TaskKind:
         return result.kind
     except (KeyError, ValueError) as error:
         raise InputError(f"the result of {result.method} does not say what kind its tasks are ({error})") from error
-
-
-def _names(results: Sequence[Result]) -> list[str]:
-    """A name a result; where a method stands twice, its folder tells which."""
-    times = Counter(result.method for result in results)
-    names: list[str] = []
-    for result in results:
-        folder = result.folder.absolute().name if result.folder else ""
-        name = f"{result.method} ({folder})" if times[result.method] > 1 and folder else result.method
-        alike = sum(other == name or other.startswith(f"{name} #") for other in names)
-        names.append(f"{name} #{alike + 1}" if alike else name)
-    return names
 
 
 def _baseline(methods: Sequence[Method], name: str | None) -> Method | None:

@@ -10,7 +10,7 @@ from molmeta.core.task import TaskKind
 from molmeta.errors import InputError
 from molmeta.evaluation.comparisons import compare, compare_all, mean_ranks, paired_differences, power_note
 from molmeta.evaluation.metrics import LOWER_IS_BETTER
-from molmeta.evaluation.results import Result
+from molmeta.evaluation.results import Result, names
 from molmeta.evaluation.scores import ALL, SUBSETS
 from molmeta.evaluation.statistics import per_task, summarise
 
@@ -165,11 +165,11 @@ def compared(
     """Several results task by task, each pair and all together, at each support size that they share.
 
     Raises:
-        InputError: fewer than two results, two of one name, or a metric, part or size that one of them lacks.
+        InputError: fewer than two results, or a metric, part or size that one of them lacks.
     """
-    methods = {result.method: result for result in results}
-    if len(methods) < 2 or len(methods) < len(results):
-        raise InputError(f"name two or more results of different methods, not {_listed(r.method for r in results)}")
+    methods = dict(zip(names(results), results, strict=True))
+    if len(methods) < 2:
+        raise InputError(f"name two or more results, not {_listed(methods)}")
     metric = metric or headline(results[0])[0]
     higher = metric not in LOWER_IS_BETTER
     found = [f"{metric} ({'higher' if higher else 'lower'} is better; {subset} query rows), paired over tasks"]

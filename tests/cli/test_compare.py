@@ -30,6 +30,14 @@ def test_the_better_of_three_leads_by_either_kind_of_metric(tmp_path: Path, caps
     assert "good 1.00, fair 2.00, poor 3.00" in said
 
 
+def test_two_results_of_one_method_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Such as one model that was and one that was not told what the assays are."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    assert main(["compare", table(tmp_path / "a" / "same.csv", 0.3), table(tmp_path / "b" / "same.csv", 0.2)]) == 0
+    assert "same - same #2: +0.106" in capsys.readouterr().out
+
+
 def test_what_cannot_be_compared_is_refused_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one, two = table(tmp_path / "one.csv", 0.1), table(tmp_path / "two.csv", 0.2)
     assert main(["compare", one]) == 2
@@ -39,7 +47,7 @@ def test_what_cannot_be_compared_is_refused_by_name(tmp_path: Path, capsys: pyte
     assert main(["compare", one, str(tmp_path / "none")]) == 2
     said = capsys.readouterr().err.splitlines()
     assert "not one" in said[0]
-    assert "not one, one" in said[1]
+    assert "each result once" in said[1]
     assert "one, two: no accuracy" in said[2]
     assert "support of 64" in said[3]
     assert "none" in said[4]
