@@ -83,7 +83,8 @@ def _shape(molecules: MoleculeBatch) -> torch.Tensor:
 
 def _sums(row: torch.Tensor, values: torch.Tensor, n: int) -> torch.Tensor:
     """``[n, ...]`` sums of the ``values [e, ...]`` that stand in each ``row [e]``."""
-    return torch.zeros(n, *values.shape[1:], device=row.device).index_add_(0, row, values.float())
+    values = values.float()
+    return values.new_zeros(n, *values.shape[1:]).index_add_(0, row, values)
 
 
 class Properties(nn.Module):

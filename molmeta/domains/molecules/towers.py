@@ -108,7 +108,7 @@ def _unit_logs(molecules: MoleculeBatch) -> tuple[torch.Tensor, torch.Tensor, to
     """Of log-count fingerprints of unit length: bins and values ``[e]``, and where each molecule begins ``[n]``."""
     row = torch.repeat_interleave(molecules.bin_offsets.diff())
     logs = molecules.counts.float().log1p()
-    length = torch.zeros(len(molecules), device=logs.device).index_add_(0, row, logs.square()).sqrt()
+    length = logs.new_zeros(len(molecules)).index_add_(0, row, logs.square()).sqrt()
     return molecules.bins, logs / length[row], molecules.bin_offsets[:-1]
 
 
