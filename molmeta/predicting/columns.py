@@ -69,11 +69,10 @@ class AssayColumns:
         parts = [_numbers(part) for part in (reasons.base, reasons.prior_part, reasons.support_part)]
         columns = [*parts, ["" if np.isnan(s) else f"{s:.3f}" for s in reasons.training_similarity]]
         for found in reasons.strongest(self.reasons).T:
-            moved = reasons.influence[range(len(found)), found]
             columns += [
                 [reasons.support[j] if j >= 0 else "" for j in found],
                 [reasons.labels[j] if j >= 0 else "" for j in found],
-                [text if j >= 0 else "" for j, text in zip(found, _numbers(moved), strict=True)],
+                [f"{row[j]:.6g}" if j >= 0 else "" for j, row in zip(found, reasons.influence, strict=True)],
             ]
         return columns
 

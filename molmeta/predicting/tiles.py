@@ -58,8 +58,8 @@ def row_of(reasons: Reasons, i: int, count: int) -> list[Tile]:
         why = _wrapped(214, reasons.refused[i])
         return [Tile(reasons.smiles[i], [_heading(f"row {i + 1}"), Text(EDGE, 196, "no prediction", 13), *why], True)]
     shown = [int(j) for j in reasons.strongest(count)[i] if j >= 0]
-    nearest = int(reasons.copies[reasons.similarity[i].argmax()])
-    if nearest not in shown:
+    nearest = int(reasons.copies[reasons.similarity[i].argmax()]) if len(reasons.copies) else -1
+    if nearest not in (-1, *shown):
         shown.append(nearest)
     largest = float(np.nanmax(np.abs(reasons.influence[i, shown]), initial=0)) or 1.0
     return [_asked(reasons, i), *(_moved(reasons, i, j, largest, j == nearest) for j in shown)]

@@ -92,6 +92,23 @@ def test_a_library_is_predicted_from_a_description_alone(bundle: Bundle, tmp_pat
     assert "--describe" in str(refused.exception or refused.output)
 
 
+def test_a_prediction_from_a_description_alone_is_explained_without_a_labelled_molecule(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    model, query = tmp_path / "described.safetensors", tmp_path / "library.csv"
+    bundle.save(model)
+    pd.DataFrame({"smiles": LIBRARY}).to_csv(query, index=False)
+    given = ["explain", "--support", "", "--query", str(query), "--model", str(model), "--describe", "target=kinase"]
+    for name in ("why.csv", "why.html"):
+        done = CliRunner().invoke(app, [*given, "-o", str(tmp_path / name)])
+        assert done.exit_code == 0, done.output
+    table = pd.read_csv(tmp_path / "why.csv")
+    np.testing.assert_allclose(table["assay_molmeta_probability"], said(bundle, "target=kinase", [], []), rtol=1e-4)
+    parts = table[[f"assay_molmeta_{part}" for part in ("base", "prior_part", "support_part")]]
+    np.testing.assert_allclose(parts.sum(axis=1), table["assay_molmeta_probability"], atol=1e-5)
+    assert table["assay_molmeta_reason_1"].isna().all()
+
+
 def test_explanations_and_plans_are_of_the_described_assay(bundle: Bundle, tmp_path: Path) -> None:
     model, query, support = tmp_path / "described.safetensors", tmp_path / "library.csv", tmp_path / "support.csv"
     curve = {"weights": [0.5, 0.1, 0.2, 1.0, 0.3, 0.6, 0.4], "spread": [0.02, 0.01, 0.01], "learned_from": "9 assays"}
