@@ -55,7 +55,8 @@ class Environments:
     def _grow(self) -> None:
         number, before, kinds = self._numbers[-1], self._sizes[-1], len(self.bonds)
         heard = number[self._sender] * kinds + self._kind
-        around = mixed(~number).index_add_(0, self._receiver, mixed(heard))
+        # What is mixed is never 0, which mixes to 0; and an atom's own number is never one that it hears.
+        around = mixed(~number).index_add_(0, self._receiver, mixed(heard + 1))
         first, larger = _numbered(around)
         self._numbers.append(larger)
         self._sizes.append(len(first))

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from molmeta.domains.molecules import gnn
+from molmeta.domains.molecules.environments import Environments
 from molmeta.domains.molecules.featurise import featurise
 from molmeta.domains.molecules.inputs import MoleculeBatch
 from tests.bundles import DRUGS
@@ -78,6 +79,11 @@ def test_what_was_found_in_inference_mode_serves_training(molecules: MoleculeBat
     found = net(molecules)
     torch.testing.assert_close(found, expected.clone())
     _slopes(net, found.sum())
+
+
+def test_an_atom_with_a_neighbour_is_not_like_one_without_whatever_their_features_say() -> None:
+    alike = Environments(torch.zeros(5, 8).byte(), torch.zeros(2, 4).byte(), torch.tensor([[0, 1, 1, 2], [1, 2, 0, 1]]))
+    assert alike.of_atoms(1).tolist() == [0, 1, 0, 2, 2]  # ends and middle of a chain of three, and two lone atoms
 
 
 def test_no_molecules_have_no_environments() -> None:
