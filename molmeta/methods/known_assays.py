@@ -52,8 +52,9 @@ class KnownAssays(GaussianProcess):
 
     def knows(self, inputs: Inputs) -> torch.Tensor:
         """``[n]`` whether an assay that was read measured each row."""
-        rate, profile, _ = self.views
-        return (self.encode(inputs).values[:, rate : rate + profile] != 0).any(1)
+        (rate, profile, _), values = self.views, self.encode(inputs).values
+        # An assay that shares no molecule with the others leaves the profile 0, but not the rate.
+        return (values[:, 0] != 0) | (values[:, rate : rate + profile] != 0).any(1)
 
     def pad(self, batch: EpisodeBatch, encoded: torch.Tensor) -> tuple[PaddedEpisodes, Layout]:
         episodes, layout = super().pad(batch, encoded)

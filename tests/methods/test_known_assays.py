@@ -45,7 +45,8 @@ def test_one_predictor_says_what_the_batch_says_and_goes_through_pickle() -> Non
 
 def test_it_knows_the_molecules_of_which_something_was_measured() -> None:
     model, drawn = learner(), batch()
-    drawn.inputs.values[[2, 5], 2:5] = 0
+    drawn.inputs.values[[2, 5, 7], 2:5] = 0  # the profile: of assays that stand alone it is 0
+    drawn.inputs.values[[2, 5, 9], :2] = torch.tensor([0.0, 1.0]).double()  # the rate, as often active as not
     assert (~model.knows(drawn.inputs)).nonzero().flatten().tolist() == [2, 5]
 
 
