@@ -322,7 +322,9 @@ def regression_metrics(
             "spearman": np.array([_spearman(v[m], f[m]) for v, f, m in zip(values, mean, mask, strict=True)]),
         }
         if deviation is not None:
-            inside = (central_levels((values - mean) / deviation, np.reshape(tails, (-1, 1))) <= 0.9) & mask
+            # A value that is met exactly is inside, be the deviation 0.
+            errors = np.divide(values - mean, deviation, out=np.zeros(values.shape), where=values != mean)
+            inside = (central_levels(errors, np.reshape(tails, (-1, 1))) <= 0.9) & mask
             told = (np.isfinite(deviation) | ~mask).all(1)
             found["coverage_90"] = np.where(told, inside.sum(1) / rows, np.nan)
         finite = (np.isfinite(mean) | ~mask).all(1)

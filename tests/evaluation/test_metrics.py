@@ -185,6 +185,12 @@ def test_coverage_follows_the_tails_of_each_draw() -> None:
     assert found["coverage_90"].tolist() == [1.0, 0.0]
 
 
+def test_of_values_without_deviation_those_that_are_met_exactly_are_covered() -> None:
+    values, mean = np.array([[1.0, 2.0, 4.0, 5.0]]), np.array([[1.0, 2.0, 3.0, 5.0]])
+    found = regression_metrics(values, mean, np.zeros(1), np.array([[0.0, 1.0, 0.0, 0.0]]))
+    assert found["coverage_90"].tolist() == [0.75]
+
+
 def test_regression_metrics_are_scikit_learn_s(rng: np.random.Generator) -> None:
     values, mean = rng.normal(6, 1, (2, 30)), rng.normal(6, 1, (2, 30)).round(1)
     mask = rng.random((2, 30)) < 0.7
