@@ -172,7 +172,8 @@ def test_blocks_are_joined(bundle, monkeypatch):
     whole = model.explain(DRUGS)
     monkeypatch.setattr("molmeta.estimators._CHUNK", 5)
     joined = model.explain(DRUGS)
-    np.testing.assert_allclose(joined.influence, whole.influence, atol=1e-5)  # in single precision, sums of other blocks
+    # Single precision: other blocks are summed in another order.
+    np.testing.assert_allclose(joined.influence, whole.influence, atol=1e-5)
     assert joined.smiles == whole.smiles == DRUGS
 
 
