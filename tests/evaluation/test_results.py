@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -55,11 +56,22 @@ def test_what_was_predicted_comes_back_bit_for_bit(kind: TaskKind, tmp_path: Pat
             expected.seed,
             expected.seconds,
         )
+        assert found.tails == expected.tails
+        assert (found.tails < np.inf) == (kind is TaskKind.REGRESSION)
         for column in ("support", "query", "predicted", "deviation"):
             np.testing.assert_array_equal(getattr(found, column), getattr(expected, column))
     again = {(s.support_size, s.seed, s.subset): s.values for s in score_draws(record, draws)}
     for score in score_draws(record, result.draws):
         np.testing.assert_equal(again[score.support_size, score.seed, score.subset], score.values)
+
+
+def test_a_file_that_says_nothing_of_tails_is_of_normal_laws(tmp_path: Path) -> None:
+    _, result = evaluated(TaskKind.REGRESSION)
+    Parts(tmp_path).write(result)
+    (path,) = (tmp_path / "draws").glob("*.parquet")
+    pq.write_table(pq.read_table(path).drop_columns(["tails"]), path)
+    draws, _, _ = Parts(tmp_path).read(result.task.name)
+    assert {draw.tails for draw in draws} == {np.inf}
 
 
 def test_a_finished_folder_holds_the_scores_as_csv_and_parquet_and_the_tasks(tmp_path: Path) -> None:
