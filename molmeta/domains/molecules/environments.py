@@ -38,28 +38,28 @@ class Environments:
         # Edges by receiver: so are those of any choice of receivers.
         order = SparseRows(None, edges[1], None, len(atoms)).transposed.columns
         self._sender, self._receiver, self._kind = edges[0][order], edges[1][order], kind.repeat(2)[order]
-        self._numbers, self._sizes = [number], [len(first)]
-        self._hops: list[Hop] = []
+        # By radius. Two threads may find the same at once, and then find the same.
+        self._numbers, self._sizes = {0: number}, {0: len(first)}
+        self._hops: dict[int, Hop] = {}
 
     def hops(self, rounds: int) -> list[Hop]:
         """What each of so many rounds passes on: the environments of radius r to those of r + 1."""
-        while len(self._hops) < rounds:
-            self._grow()
-        return self._hops[:rounds]
+        for radius in range(len(self._hops), rounds):
+            self._grow(radius)
+        return [self._hops[radius] for radius in range(rounds)]
 
     def of_atoms(self, radius: int) -> torch.Tensor:
         """``[atoms]`` which environment of ``radius`` each atom is in the middle of."""
         self.hops(radius)
         return self._numbers[radius]
 
-    def _grow(self) -> None:
-        number, before, kinds = self._numbers[-1], self._sizes[-1], len(self.bonds)
+    def _grow(self, radius: int) -> None:
+        number, before, kinds = self._numbers[radius], self._sizes[radius], len(self.bonds)
         heard = number[self._sender] * kinds + self._kind
         # What is mixed is never 0, which mixes to 0; and an atom's own number is never one that it hears.
         around = mixed(~number).index_add_(0, self._receiver, mixed(heard + 1))
         first, larger = _numbered(around)
-        self._numbers.append(larger)
-        self._sizes.append(len(first))
+        self._numbers[radius + 1], self._sizes[radius + 1] = larger, len(first)
         # One atom stands for all of an environment; its messages, each distinct one once.
         stands = torch.zeros_like(number, dtype=torch.bool).index_fill_(0, first, True)
         edges = stands[self._receiver].nonzero()[:, 0]
@@ -67,13 +67,11 @@ class Environments:
         distinct, message = _numbered(heard)
         messages = heard[distinct]
         offsets = F.pad(torch.bincount(hearing, minlength=len(first)).cumsum(0), (1, 0))
-        self._hops.append(
-            Hop(
-                SparseRows(None, number[first], None, before),
-                SparseRows(None, messages // kinds, None, before),
-                SparseRows(None, messages % kinds, None, kinds),
-                SparseRows(None, message, offsets, len(messages)),
-            )
+        self._hops[radius] = Hop(
+            SparseRows(None, number[first], None, before),
+            SparseRows(None, messages // kinds, None, before),
+            SparseRows(None, messages % kinds, None, kinds),
+            SparseRows(None, message, offsets, len(messages)),
         )
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -84,6 +86,28 @@ def test_what_was_found_in_inference_mode_serves_training(molecules: MoleculeBat
 def test_an_atom_with_a_neighbour_is_not_like_one_without_whatever_their_features_say() -> None:
     alike = Environments(torch.zeros(5, 8).byte(), torch.zeros(2, 4).byte(), torch.tensor([[0, 1, 1, 2], [1, 2, 0, 1]]))
     assert alike.of_atoms(1).tolist() == [0, 1, 0, 2, 2]  # ends and middle of a chain of three, and two lone atoms
+
+
+def test_two_that_ask_at_once_find_the_same(molecules: MoleculeBatch, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone, shared = Environments(*parts(molecules)), Environments(*parts(molecules))
+    grow, inside = Environments._grow, threading.Barrier(2)
+
+    def together(self: Environments, radius: int) -> None:
+        inside.wait(timeout=10)
+        grow(self, radius)
+
+    alone.hops(3)
+    monkeypatch.setattr(Environments, "_grow", together)
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda _: shared.hops(3), range(2)))
+    for hops in found:
+        for hop, expected in zip(hops, alone.hops(3), strict=True):
+            torch.testing.assert_close(hop.sender.columns, expected.sender.columns)
+    torch.testing.assert_close(shared.of_atoms(3), alone.of_atoms(3))
+
+
+def parts(molecules: MoleculeBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    return molecules.atoms, molecules.bond_features, molecules.edge_index()
 
 
 def test_no_molecules_have_no_environments() -> None:
