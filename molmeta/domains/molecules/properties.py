@@ -5,9 +5,10 @@
 
 The cosine of two fingerprints compares proportions: a fragment is like the molecule twice its size. These 26 numbers
 say how large it is and what it is made of. The connectivity indices are Randic's (1975) and Kier and Hall's (1976), the
-shape indices Kier's (1985), without his correction for hybridisation. They need the graph, of which the fingerprint
-has counted every environment: a linear function of its counts explains .94 to 1 of the variance of each, and makes as
-good a view. So a graph is needed to fit W, and none to use it.
+shape indices Kier's (1985), without his correction for hybridisation and the third as for an odd number of atoms; rings
+are bonds - atoms + 1. They need the graph, of which the fingerprint has counted every environment: a linear function of
+its counts explains .94 to 1 of the variance of each, and makes as good a view. So a graph is needed to fit W, and none
+to use it.
 """
 
 from __future__ import annotations
