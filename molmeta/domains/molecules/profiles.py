@@ -151,7 +151,7 @@ class Profiles(Backbone):
         residuals = labels.copy()
         residuals.data = (labels.data > 0) - shares[labels.indices]
         k = min(self.config.width, min(labels.shape) - 1)
-        _, _, right = randomized_svd(residuals, k, random_state=0)
+        right = randomized_svd(residuals, k, random_state=0)[2] if k else np.zeros((0, len(tasks)))  # a single assay
         made: tuple[np.ndarray[Any, Any], ...] = (
             keys,
             np.diff(labels.indptr).astype(np.int16),

@@ -109,6 +109,14 @@ def test_what_was_read_is_saved_with_the_weights_and_replaced_by_what_is_read_ne
     assert not list(backbone.parameters())
 
 
+def test_a_single_assay_can_be_read() -> None:
+    backbone = Profiles(ProfilesConfig(width=2, properties=0.0))
+    backbone.read(Molecules(SMILES), [Task("t", np.array([0, 1]), np.array([0, 1]), TaskKind.BINARY, 2)])  # type: ignore[arg-type]
+    rate, profile, _ = views(backbone, SMILES[:3])
+    assert rate[:, 0].sign().tolist() == [-1, 1, 0]
+    assert not profile.any()
+
+
 def test_a_molecule_that_an_assay_calls_both_counts_as_not_measured_there() -> None:
     tasks = [Task("t", np.array([0, 0, 1, 2]), np.array([0, 1, 1, 0]), TaskKind.BINARY, 2) for _ in range(3)]
     backbone = Profiles(ProfilesConfig(width=2))
