@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from molmeta.domains.molecules.featurise import FINGERPRINT_BINS
 from molmeta.domains.molecules.inputs import MoleculeBatch
+from molmeta.domains.molecules.sparse import SparseRows
 
 NUMBER = 26
 WIDTH = NUMBER + 1
@@ -105,9 +106,9 @@ class Properties(nn.Module):
         self.register_buffer("bias", torch.zeros(NUMBER))
 
     def forward(self, molecules: MoleculeBatch) -> torch.Tensor:
-        counts, starts = molecules.counts.to(self.weight.dtype), molecules.bin_offsets[:-1]
-        z = F.embedding_bag(molecules.bins, self.weight, starts, mode="sum", per_sample_weights=counts)
-        z = (z + self.bias).clamp(-_LIMIT, _LIMIT)
+        counts = molecules.counts.to(self.weight.dtype)
+        rows = SparseRows(counts, molecules.bins, molecules.bin_offsets, FINGERPRINT_BINS)
+        z = (rows.times(self.weight) + self.bias).clamp(-_LIMIT, _LIMIT)
         return F.normalize(F.pad(z, (0, 1), value=_CONSTANT), dim=1)
 
     def fit(self, molecules: MoleculeBatch) -> None:

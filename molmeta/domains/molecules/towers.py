@@ -23,6 +23,7 @@ from molmeta.core.task import Task, TaskSource
 from molmeta.domains.molecules.descriptions import BUCKETS, known_words, stacked
 from molmeta.domains.molecules.featurise import FINGERPRINT_BINS
 from molmeta.domains.molecules.inputs import MoleculeBatch
+from molmeta.domains.molecules.sparse import SparseRows
 
 _BLOCK = 8192  # molecules read at once
 _STEPS, _ROWS, _RATE, _DECAY = 1500, 2048, 3e-3, 1e-2  # of AdamW, its rate falling to 0 in a straight line
@@ -58,10 +59,7 @@ class Towers(nn.Module):
 
     def molecules(self, molecules: MoleculeBatch) -> torch.Tensor:
         """``[n, 1 + k]`` (u_0, u)."""
-        bins, logs, starts = _unit_logs(molecules)
-        table = self.structure.T.contiguous()
-        u = F.embedding_bag(bins, table, starts, mode="sum", per_sample_weights=logs.to(table))
-        return u + self.structure_bias
+        return _unit_logs(molecules, self.structure.dtype).times(self.structure.T.contiguous()) + self.structure_bias
 
     def assays(self, descriptions: torch.Tensor) -> torch.Tensor:
         """``[t, 1 + k]`` (1, v / sqrt(k)) of hashed descriptions ``[t, BUCKETS]``; the logit is the inner product."""
@@ -104,12 +102,12 @@ class Towers(nn.Module):
             setattr(self, name, tensor.detach().to(self.words))
 
 
-def _unit_logs(molecules: MoleculeBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Of log-count fingerprints of unit length: bins and values ``[e]``, and where each molecule begins ``[n]``."""
+def _unit_logs(molecules: MoleculeBatch, dtype: torch.dtype = torch.float32) -> SparseRows:
+    """``[n, 2048]`` log-count fingerprints of unit length."""
     row = torch.repeat_interleave(molecules.bin_offsets.diff())
-    logs = molecules.counts.float().log1p()
+    logs = molecules.counts.to(dtype).log1p()
     length = logs.new_zeros(len(molecules)).index_add_(0, row, logs.square()).sqrt()
-    return molecules.bins, logs / length[row], molecules.bin_offsets[:-1]
+    return SparseRows(logs / length[row], molecules.bins, molecules.bin_offsets, FINGERPRINT_BINS)
 
 
 class _Fingerprints:
@@ -120,9 +118,10 @@ class _Fingerprints:
         for start in range(0, len(rows), _BLOCK):
             batch = source.gather(rows[start : start + _BLOCK])
             assert isinstance(batch, MoleculeBatch)
-            at, logs, _ = _unit_logs(batch)
-            bins.append(at.int())
-            values.append(logs)
+            logs = _unit_logs(batch)
+            assert logs.values is not None
+            bins.append(logs.columns.int())
+            values.append(logs.values)
             counts.append(batch.bin_offsets.diff())
         self._bins, self._values, self._counts = torch.cat(bins), torch.cat(values), torch.cat(counts)
         self._starts = self._counts.cumsum(0) - self._counts
