@@ -12,24 +12,20 @@ import typer
 if TYPE_CHECKING:
     from molmeta.evaluation.results import Result
 
+_MODEL = (
+    "A model's name or file, a run folder, a recipe (its method before any training), a baseline (random-forest, "
+    "random-forest-grid, knn, similarity, logistic, gradient-boosting, tanimoto-gp, tabpfn, constant, platt-forest) or "
+    "module:name of a scikit-learn estimator or of a function (support, query SMILES) -> scores."
+)
+_PROTOCOL = (
+    "fsmol, fsmol-regression, tox21, sider, muv, toxcast, omniglot-5way, omniglot-20way, clinc150-5way, hwu64-5way, "
+    "banking77-5way, omniglot-runs, sinusoid or blobs; the options below change it."
+)
+
 
 def evaluate(
-    model: Annotated[
-        str,
-        typer.Argument(
-            help="A model's name or file, a run folder, a recipe (its method before any training), a baseline "
-            "(random-forest, random-forest-grid, knn, similarity, logistic, gradient-boosting, tanimoto-gp, tabpfn, "
-            "constant, platt-forest) or module:name of a scikit-learn estimator or of a function (support, query "
-            "SMILES) -> scores."
-        ),
-    ] = "default",
-    protocol: Annotated[
-        str,
-        typer.Option(
-            help="fsmol, fsmol-regression, tox21, sider, muv, toxcast, omniglot-5way, omniglot-20way, clinc150-5way, "
-            "hwu64-5way, banking77-5way, omniglot-runs, sinusoid or blobs; the options below change it."
-        ),
-    ] = "fsmol",
+    model: Annotated[str, typer.Argument(help=_MODEL)] = "default",
+    protocol: Annotated[str, typer.Option(help=_PROTOCOL)] = "fsmol",
     source: Annotated[str | None, typer.Option(help="Task source by name, or package.module:Name.")] = None,
     split: Annotated[str | None, typer.Option(help="train, heldout, valid or test.")] = None,
     kind: Annotated[str | None, typer.Option(help="binary, multiclass or regression.")] = None,

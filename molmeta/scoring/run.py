@@ -76,13 +76,14 @@ def evaluate(
     asked = changed(question(protocol) if isinstance(protocol, str) else protocol, settings=of_source, **changes)
     if workers > 1 and not isinstance(model, str):
         raise ConfigError("several workers need a model by name or file; or give workers=1")
-    if out is not None and Path(out).suffix in TABLES:
-        check_writable(Path(out), force)
+    table = Path(out) if out is not None and Path(out).suffix in TABLES else None
+    if table is not None:
+        check_writable(table, force)
     load = partial(load_candidate, model, device, of_model)
     candidate = load()
     method = name or candidate.name
     _check_can(candidate, method, asked)
-    with _folder(out) as folder:
+    with _folder(None if table is not None else out) as folder:
         header = make_header(method, asked, candidate, command)
         check_free(folder, header, force)
         source, tasks, draw = asked.open()
@@ -93,18 +94,21 @@ def evaluate(
             if workers > 1 and len(todo) > 1
             else (_evaluate(candidate, source, task, draw, asked, folder) for task in todo)
         )
-        with closing(finished):  # an interrupted one ends its workers before the folder goes
-            for i, _ in enumerate(chain([""], finished), start=len(tasks) - len(todo)):
-                if progress is not None:
-                    progress(i, len(tasks))
+        _until_done(finished, len(tasks) - len(todo), len(tasks), progress)
         training = Training.of(candidate.bundle, source)
         records = [_record(task, source, training) for task in tasks]
         result = complete(folder, method, records, overlap(records, training))
-    if out is not None and Path(out).suffix not in TABLES:
-        return result
-    if out is not None:
-        write_scores(Path(out), method, result.scores)
-    return replace(result, folder=None)
+    if table is not None:
+        write_scores(table, method, result.scores)
+    return result if out is not None and table is None else replace(result, folder=None)
+
+
+def _until_done(finished: Generator[str], done: int, tasks: int, progress: Progress | None) -> None:
+    """Take tasks as they finish; an interruption ends their workers before the folder goes."""
+    with closing(finished):
+        for i, _ in enumerate(chain([""], finished), start=done):
+            if progress is not None:
+                progress(i, tasks)
 
 
 def _check_can(candidate: Candidate, method: str, asked: Question) -> None:
@@ -117,7 +121,7 @@ def _check_can(candidate: Candidate, method: str, asked: Question) -> None:
 @contextmanager
 def _folder(out: Path | str | None) -> Iterator[Path]:
     """The result folder, or a passing one where only the scores are wanted."""
-    if out is not None and Path(out).suffix not in TABLES:
+    if out is not None:
         yield Path(out)
         return
     with TemporaryDirectory(prefix="molmeta-") as passing:
