@@ -9,7 +9,6 @@ radius 2, 6,625 and 8,135. Environments are told apart by sums of 64-bit hashes.
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import torch
 from torch.nn import functional as F
 
@@ -83,6 +82,8 @@ def _packed(features: torch.Tensor) -> torch.Tensor:
 
 def _numbered(keys: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """``[distinct]`` the first row of each key, ascending, and ``[n]`` which of them each row has."""
+    import pandas as pd  # 60 MB, which only graph networks need
+
     number, _ = pd.factorize(keys.numpy())  # by hashing, in the order of appearance: 8 times as fast as a sort
     first = np.flatnonzero(np.diff(np.maximum.accumulate(number), prepend=-1))
     return torch.from_numpy(first), torch.from_numpy(number)

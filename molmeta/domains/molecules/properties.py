@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from sklearn.linear_model import Ridge
 from torch import nn
 from torch.nn import functional as F
 
@@ -113,6 +112,8 @@ class Properties(nn.Module):
 
     def fit(self, molecules: MoleculeBatch) -> None:
         """Fit W and b to molecules with their graphs."""
+        from sklearn.linear_model import Ridge
+
         y = properties(molecules).double().cpu().numpy()
         y = (y - y.mean(0)) / np.maximum(y.std(0), 1e-6)
         found = Ridge().fit(molecules.fingerprints().cpu().numpy(), y.astype(np.float32))
